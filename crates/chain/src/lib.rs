@@ -1,0 +1,1 @@
+//! The connection to an Ethereum chain: transactions, and events with their cursor

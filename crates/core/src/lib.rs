@@ -1,0 +1,1 @@
+//! Pure state machines, money arithmetic and the ports

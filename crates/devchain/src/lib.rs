@@ -1,0 +1,1 @@
+//! An embedded Ethereum development chain

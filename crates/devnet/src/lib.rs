@@ -1,0 +1,1 @@
+//! A local market, and the scenario of the demonstration

@@ -1,0 +1,1 @@
+//! The provider's client: follows the chain and serves jobs

@@ -1,0 +1,1 @@
+//! The publisher's client: opens and closes jobs
