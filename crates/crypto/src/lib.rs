@@ -1,1 +1,19 @@
-//! Keys and sealing
+//! Keys that never show themselves.
+//!
+//! Two key pairs of a provider live here: the X25519 pair that bundles are sealed to, and the Ed25519 pair that
+//! is its identity on the peer network. Secret bytes leave only as [`zeroize::Zeroizing`], and `Debug` prints the
+//! public half alone. Wallet keys are not here: they belong to the chain client.
+
+mod encryption;
+mod identity;
+
+pub use encryption::EncryptionSecret;
+pub use identity::NodeIdentity;
+
+/// Bytes that are not a key of the kind asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("not {what}")]
+pub struct InvalidKey {
+    /// The kind asked for.
+    pub what: &'static str,
+}

@@ -1,1 +1,22 @@
-//! Ids, units, terms and the market file: plain data without input or output
+//! The words of the market: ids, money, time, terms of a job, a provider's entry, the market file.
+//!
+//! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state.
+//! Everything that can be wrong is refused when a value is made, so the crates above need not look again.
+
+mod amount;
+mod deployment;
+mod job;
+mod market;
+mod profile;
+mod registration;
+mod resources;
+mod time;
+
+pub use amount::{AmountError, Token, TokenAmount};
+pub use deployment::{Deployment, DeploymentId};
+pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};
+pub use market::{Contracts, Market, MarketError};
+pub use profile::{PROFILE_VERSION, Profile};
+pub use registration::{EncryptionKey, Endpoint, EndpointError, KeyKind, Registration};
+pub use resources::Resources;
+pub use time::{Seconds, Timestamp};

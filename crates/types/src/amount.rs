@@ -1,0 +1,180 @@
+//! Money is a whole number of the token's base units, at most 96 bits, as in the contracts.
+
+use std::fmt;
+
+use alloy_primitives::{Address, U256};
+use serde::{Deserialize, Serialize};
+
+/// A sum in base units of the market's token: 0 ..= 2^96 - 1, the range of the contracts' `uint96`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenAmount(u128);
+
+/// Why a number is not a token amount.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AmountError {
+    /// The number needs more than 96 bits.
+    #[error("amount is above 2^96 - 1 base units")]
+    TooLarge,
+    /// The text is not a decimal number.
+    #[error("`{text}` is not a decimal number such as 12.5")]
+    NotANumber {
+        /// What was given.
+        text: String,
+    },
+    /// The text has more digits after the point than the token has decimals.
+    #[error("`{text}` has more than the token's {decimals} decimals")]
+    TooPrecise {
+        /// What was given.
+        text: String,
+        /// Decimals of the token.
+        decimals: u8,
+    },
+}
+
+impl TokenAmount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// The largest amount that the contracts can hold for one job.
+    pub const MAX: Self = Self((1 << 96) - 1);
+
+    /// Wraps a number of base units.
+    pub const fn new(units: u128) -> Result<Self, AmountError> {
+        if units > Self::MAX.0 { Err(AmountError::TooLarge) } else { Ok(Self(units)) }
+    }
+
+    /// The number of base units.
+    pub const fn units(self) -> u128 {
+        self.0
+    }
+
+    /// Whether there is nothing.
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The sum, or `None` above [`Self::MAX`].
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        Self::new(self.0 + other.0).ok()
+    }
+
+    /// The difference, or `None` below zero.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
+    /// The difference, or nothing where `other` is the larger.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<TokenAmount> for U256 {
+    fn from(amount: TokenAmount) -> Self {
+        Self::from(amount.0)
+    }
+}
+
+impl TryFrom<U256> for TokenAmount {
+    type Error = AmountError;
+
+    fn try_from(value: U256) -> Result<Self, AmountError> {
+        u128::try_from(value).map_err(|_| AmountError::TooLarge).and_then(Self::new)
+    }
+}
+
+impl fmt::Display for TokenAmount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The one ERC-20 token of a market.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Where the token's contract is.
+    pub address: Address,
+    /// Its short name, for people.
+    pub symbol: String,
+    /// How many digits of an amount stand after the decimal point.
+    pub decimals: u8,
+}
+
+impl Token {
+    /// The amount for people, in whole tokens and with the symbol: `12.5 RTD`.
+    pub fn format(&self, amount: TokenAmount) -> String {
+        let digits = format!("{:0>width$}", amount.0, width = usize::from(self.decimals) + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - usize::from(self.decimals));
+        match fraction.trim_end_matches('0') {
+            "" => format!("{whole} {}", self.symbol),
+            fraction => format!("{whole}.{fraction} {}", self.symbol),
+        }
+    }
+
+    /// Reads an amount in whole tokens, such as `12.5`; never rounds.
+    pub fn parse(&self, text: &str) -> Result<TokenAmount, AmountError> {
+        let not_a_number = || AmountError::NotANumber { text: text.to_owned() };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits(whole) || !is_digits(fraction) {
+            return Err(not_a_number());
+        }
+        let fraction = fraction.trim_end_matches('0');
+        let decimals = usize::from(self.decimals);
+        if fraction.len() > decimals {
+            return Err(AmountError::TooPrecise { text: text.to_owned(), decimals: self.decimals });
+        }
+        let units = format!("{whole}{fraction:0<decimals$}");
+        units.parse().map_err(|_| AmountError::TooLarge).and_then(TokenAmount::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(decimals: u8) -> Token {
+        Token { address: Address::ZERO, symbol: "RTD".into(), decimals }
+    }
+
+    #[test]
+    fn amounts_are_shown_in_whole_tokens() {
+        let amount = |units| TokenAmount::new(units).unwrap();
+        assert_eq!(token(6).format(amount(12_500_000)), "12.5 RTD");
+        assert_eq!(token(6).format(amount(1)), "0.000001 RTD");
+        assert_eq!(token(0).format(amount(70)), "70 RTD");
+        assert_eq!(token(18).format(TokenAmount::ZERO), "0 RTD");
+    }
+
+    #[test]
+    fn bad_amounts_are_refused_with_their_reason() {
+        let not_a_number = |text: &str| AmountError::NotANumber { text: text.into() };
+        for text in ["", ".", "1.", ".5", "-1", "1e6", "0x10", " 1", "1,5", "١"] {
+            assert_eq!(token(6).parse(text), Err(not_a_number(text)), "{text}");
+        }
+        let too_precise = AmountError::TooPrecise { text: "0.0000001".into(), decimals: 6 };
+        assert_eq!(token(6).parse("0.0000001"), Err(too_precise));
+        assert_eq!(token(6).parse("79228162514264337593543.950336"), Err(AmountError::TooLarge));
+        assert_eq!(token(6).parse(&"9".repeat(4_000)), Err(AmountError::TooLarge));
+    }
+
+    #[test]
+    fn the_range_is_that_of_uint96() {
+        assert_eq!(TokenAmount::new((1 << 96) - 1), Ok(TokenAmount::MAX));
+        assert_eq!(TokenAmount::new(1 << 96), Err(AmountError::TooLarge));
+        assert_eq!(TokenAmount::MAX.checked_add(TokenAmount::new(1).unwrap()), None);
+        assert_eq!(TokenAmount::try_from(U256::MAX), Err(AmountError::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(units in 0..(1u128 << 96), decimals in 0u8..=30) {
+            let token = token(decimals);
+            let amount = TokenAmount::new(units).unwrap();
+            let shown = token.format(amount);
+            prop_assert_eq!(token.parse(shown.strip_suffix(" RTD").unwrap()), Ok(amount));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Chain time: whole seconds, as in the contracts.
+
+use std::{fmt, time::Duration};
+
+/// A span of whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds(pub u32);
+
+impl Seconds {
+    /// A span of whole hours; saturates.
+    pub const fn from_hours(hours: u32) -> Self {
+        Self(hours.saturating_mul(3_600))
+    }
+}
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        Self::from_secs(u64::from(seconds.0))
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} s", self.0)
+    }
+}
+
+/// A moment in chain time: seconds since 1970, as block timestamps count them. 32 bits, as in the contracts: ends in 2106.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u32);
+
+impl Timestamp {
+    /// The moment of a block whose header says `seconds`; the last one that can be expressed where that is later.
+    pub fn from_block(seconds: u64) -> Self {
+        Self(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_times_after_2106_saturate_as_in_the_contracts() {
+        assert_eq!(Timestamp::from_block(1 << 32), Timestamp(u32::MAX));
+        assert_eq!(Timestamp::from_block(7), Timestamp(7));
+    }
+}
