@@ -1,1 +1,14 @@
-//! Pure state machines, money arithmetic and the ports
+//! What the market decides, without doing any of it.
+//!
+//! State machines and arithmetic that take input and time and give actions, and the ports through which the two
+//! clients reach everything else. Nothing here opens a socket, a file or a clock, so every rule can be tested
+//! with a seed.
+
+mod book;
+mod duty;
+mod event;
+pub mod ports;
+
+pub use book::{JobBook, JobRecord};
+pub use duty::{Duty, duty_of, start_fee_due};
+pub use event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};

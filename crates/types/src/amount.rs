@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, Uint};
 use serde::{Deserialize, Serialize};
 
 /// A sum in base units of the market's token: 0 ..= 2^96 - 1, the range of the contracts' `uint96`.
@@ -69,6 +69,18 @@ impl TokenAmount {
 }
 
 impl From<TokenAmount> for U256 {
+    fn from(amount: TokenAmount) -> Self {
+        Self::from(amount.0)
+    }
+}
+
+impl From<Uint<96, 2>> for TokenAmount {
+    fn from(units: Uint<96, 2>) -> Self {
+        Self(units.to())
+    }
+}
+
+impl From<TokenAmount> for Uint<96, 2> {
     fn from(amount: TokenAmount) -> Self {
         Self::from(amount.0)
     }

@@ -1,0 +1,174 @@
+use alloy_primitives::{Address, B256};
+use proptest::prelude::*;
+use roadstead_types::{JobStatus, Seconds, Timestamp};
+
+use super::*;
+use crate::event::Cursor;
+
+const START: u32 = 1_800_000_000;
+
+fn amount(units: u128) -> TokenAmount {
+    TokenAmount::new(units).unwrap()
+}
+
+fn id(number: u8) -> JobId {
+    JobId(B256::with_last_byte(number))
+}
+
+fn opened() -> JobEvent {
+    JobEvent::Opened(Box::new(Opening {
+        terms: Terms {
+            publisher: Address::repeat_byte(1),
+            provider: Address::repeat_byte(2),
+            signer: Address::repeat_byte(3),
+            rate_per_hour: amount(3_600),
+            start_fee: amount(30),
+            notice: Seconds::from_hours(24),
+            window: Seconds(0),
+            salt: 0,
+            bundle: B256::ZERO,
+        },
+        deposit: amount(1_000),
+        source: b"https://example.org".to_vec(),
+    }))
+}
+
+/// A block of the branch `fork`.
+fn block(number: u64, fork: u8) -> BlockRef {
+    BlockRef { number, hash: B256::left_padding_from(&[fork, u8::try_from(number).unwrap()]) }
+}
+
+fn at(number: u64, fork: u8, job: u8, item: JobEvent) -> Located<(JobId, JobEvent)> {
+    let timestamp = Timestamp(START + u32::try_from(number).unwrap());
+    Located { block: block(number, fork), timestamp, log_index: 0, item: (id(job), item) }
+}
+
+fn batch(
+    undone_from: Option<u64>,
+    events: Vec<Located<(JobId, JobEvent)>>,
+    read: BlockRef,
+) -> EventBatch {
+    EventBatch { undone_from, events, cursor: Cursor::starting_at(0).advanced_to(read) }
+}
+
+#[test]
+fn a_job_is_followed_from_opening_to_close() {
+    let mut book = JobBook::default();
+    book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
+    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
+    assert_eq!(book.job(id(1)).unwrap().opened_in(), block(5, 0));
+    assert_eq!(book.job(id(1)).unwrap().job().paid_until, Timestamp(START + 5));
+
+    let paid = at(6, 0, 1, JobEvent::StartFeePaid { paid: amount(30) });
+    book.apply(batch(None, vec![paid], block(6, 0)));
+    assert_eq!(book.duties(), []);
+
+    let closing = at(7, 0, 1, JobEvent::Closing { close_at: Timestamp(START + 86_400) });
+    book.apply(batch(None, vec![closing], block(7, 0)));
+    assert_eq!(book.duties(), [(id(1), Duty::Decline)]);
+
+    let closed = at(8, 0, 1, JobEvent::Closed { paid: amount(30) });
+    book.apply(batch(None, vec![closed], block(8, 0)));
+    assert_eq!(book.duties(), []);
+    let job = book.job(id(1)).unwrap().job();
+    assert_eq!((job.status(), job.deposit), (JobStatus::Closed, amount(30)));
+}
+
+#[test]
+fn a_duty_is_not_repeated_before_its_effect_could_be_read() {
+    let mut book = JobBook::default();
+    book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
+    book.acted(id(1), block(8, 0));
+    book.apply(batch(None, Vec::new(), block(7, 0)));
+    assert_eq!(book.duties(), []);
+
+    // The block was read and the event is not in it: the transaction fell out of the chain.
+    book.apply(batch(None, Vec::new(), block(8, 0)));
+    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
+}
+
+#[test]
+fn a_duty_whose_block_was_undone_is_due_again() {
+    let mut book = JobBook::default();
+    book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
+    book.acted(id(1), block(9, 0));
+    book.apply(batch(Some(8), Vec::new(), block(7, 0)));
+    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
+}
+
+#[test]
+fn a_job_whose_opening_was_undone_is_forgotten() {
+    let mut book = JobBook::default();
+    book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
+    book.apply(batch(Some(5), Vec::new(), block(5, 1)));
+    assert_eq!(book.jobs().count(), 0);
+    assert_eq!(book.duties(), []);
+}
+
+#[test]
+fn events_of_unknown_jobs_are_ignored() {
+    let mut book = JobBook::default();
+    let closing = at(7, 0, 9, JobEvent::Closing { close_at: Timestamp(START) });
+    book.apply(batch(None, vec![closing], block(7, 0)));
+    assert_eq!(book.jobs().count(), 0);
+}
+
+fn any_change() -> impl Strategy<Value = JobEvent> {
+    prop_oneof![
+        (0u128..5_000).prop_map(|units| JobEvent::ToppedUp { deposit: amount(units) }),
+        (0u128..5_000).prop_map(|units| JobEvent::StartFeePaid { paid: amount(units) }),
+        (0u128..5_000, 0u32..9)
+            .prop_map(|(units, s)| JobEvent::Settled { paid: amount(units), until: Timestamp(s) }),
+        (2u32..9).prop_map(|s| JobEvent::Closing { close_at: Timestamp(START + s) }),
+        (0u128..5_000).prop_map(|units| JobEvent::Closed { paid: amount(units) }),
+    ]
+}
+
+/// One step of a history: some blocks are undone, then some are read, each with at most one event.
+fn any_step() -> impl Strategy<Value = (u64, Vec<Option<(u8, JobEvent)>>)> {
+    let event = prop_oneof![
+        1 => (0u8..3).prop_map(|job| (job, opened())),
+        2 => (0u8..3, any_change()),
+    ];
+    (0u64..4, prop::collection::vec(prop::option::of(event), 1..5))
+}
+
+proptest! {
+    /// Whatever was read, undone and read twice: the book is the one that the surviving chain alone would make.
+    #[test]
+    fn the_book_depends_on_the_surviving_chain_alone(
+        steps in prop::collection::vec(any_step(), 1..8),
+        twice in any::<bool>(),
+    ) {
+        let mut book = JobBook::default();
+        let mut chain: Vec<Option<Located<(JobId, JobEvent)>>> = Vec::new();
+        for (fork, (undone, blocks)) in (0u8..).zip(steps) {
+            let kept = chain.len().saturating_sub(usize::try_from(undone).unwrap());
+            let undone_from = (kept < chain.len()).then_some(u64::try_from(kept).unwrap());
+            chain.truncate(kept);
+            for event in blocks {
+                let number = u64::try_from(chain.len()).unwrap();
+                let opened_before = |job: u8| chain.iter().flatten().any(|e| e.item.0 == id(job));
+                // A job id lives once, so the chain never holds a second opening.
+                let event = event.filter(|(job, item)| {
+                    matches!(item, JobEvent::Opened(_)) != opened_before(*job)
+                });
+                chain.push(event.map(|(job, item)| at(number, fork, job, item)));
+            }
+            let read = block(u64::try_from(chain.len()).unwrap() - 1, fork);
+            let events = chain[kept..].iter().flatten().cloned().collect::<Vec<_>>();
+            book.apply(batch(undone_from, events.clone(), read));
+            if twice {
+                book.apply(batch(undone_from, events, read));
+            }
+        }
+
+        let mut fresh = JobBook::default();
+        let read = block(u64::try_from(chain.len()).unwrap() - 1, 0);
+        fresh.apply(batch(None, chain.into_iter().flatten().collect(), read));
+        prop_assert_eq!(
+            book.jobs().collect::<Vec<_>>(),
+            fresh.jobs().collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! The chain: what clients read, what they follow and what they send.
+
+use std::error::Error;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use async_trait::async_trait;
+use roadstead_abi::Revert;
+use roadstead_types::{Job, JobId, Registration, Terms, Timestamp, TokenAmount};
+
+use crate::event::{BlockRef, Cursor, EventBatch};
+
+/// The newest block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which one.
+    pub block: BlockRef,
+    /// Its time.
+    pub timestamp: Timestamp,
+}
+
+/// Why the chain did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// No answer, or an error of the node.
+    #[error("{operation} failed")]
+    Rpc {
+        /// The JSON-RPC method.
+        operation: &'static str,
+        /// What the transport or the node said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Another chain, or another life of a development chain, answers at the address.
+    #[error("the chain at this address has {what} {found}, the market file says {expected}")]
+    AnotherChain {
+        /// What differs: id or genesis hash.
+        what: &'static str,
+        /// What answers.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// The chain was replaced further back than the cursor remembers.
+    #[error("the chain was reorganised before block {oldest}, further back than is remembered")]
+    ReorganisedTooDeep {
+        /// The oldest block that is remembered.
+        oldest: u64,
+    },
+    /// An answer that no correct node gives.
+    #[error("the node's answer to {operation} makes no sense: {reason}")]
+    Malformed {
+        /// The JSON-RPC method.
+        operation: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ChainError {
+    /// Whether asking again later may help.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Rpc { .. })
+    }
+}
+
+/// Whose jobs to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// Jobs that this account hosts.
+    Provider(Address),
+    /// Jobs that this account pays for.
+    Publisher(Address),
+    /// Jobs whose bills this account accepts.
+    Signer(Address),
+}
+
+/// Which events are wanted: every opening for the party, and every event of the jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Whose openings.
+    pub party: Party,
+    /// Jobs known so far. Jobs opened in the same batch are followed as well.
+    pub jobs: Vec<JobId>,
+}
+
+/// Events with their cursor.
+#[async_trait]
+pub trait ChainEvents: Send + Sync {
+    /// What happened since `cursor` and has enough confirmations. At most a bounded number of blocks: while
+    /// `batch.cursor.next` lies behind the head there is more to read at once.
+    async fn events_after(
+        &self,
+        cursor: &Cursor,
+        filter: &EventFilter,
+    ) -> Result<EventBatch, ChainError>;
+}
+
+/// What can be asked of the chain's newest state.
+#[async_trait]
+pub trait ChainReader: Send + Sync {
+    /// The newest block.
+    async fn head(&self) -> Result<Head, ChainError>;
+
+    /// The id of the job with these terms.
+    fn job_id(&self, terms: &Terms) -> JobId;
+
+    /// The escrow's slot of a job.
+    async fn job(&self, job: JobId) -> Result<Job, ChainError>;
+
+    /// The free balance of an account inside the escrow, in token base units.
+    async fn escrow_balance(&self, account: Address) -> Result<U256, ChainError>;
+
+    /// How many tokens an account's wallet holds, in base units.
+    async fn token_balance(&self, account: Address) -> Result<U256, ChainError>;
+
+    /// How many tokens the escrow may pull from an account's wallet, in base units.
+    async fn token_allowance(&self, account: Address) -> Result<U256, ChainError>;
+
+    /// A provider's entry, or `None` where it is not registered or its entry cannot be read.
+    async fn registration(&self, provider: Address) -> Result<Option<Registration>, ChainError>;
+}
+
+/// A call of the market's contracts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Enter the registry.
+    Register(Registration),
+    /// Replace one's entry.
+    UpdateRegistration(Registration),
+    /// Let the escrow pull tokens.
+    Approve {
+        /// How many, in place of what was allowed before.
+        amount: TokenAmount,
+    },
+    /// Open a job with a deposit from the wallet.
+    Open {
+        /// What both sides agree on.
+        terms: Terms,
+        /// What the job may cost at most.
+        deposit: TokenAmount,
+        /// A hint where the bundle is.
+        source: Bytes,
+    },
+    /// Take the start fee into the wallet.
+    ClaimStartFee(Terms),
+    /// Close a job and give back what was not paid.
+    Decline(Terms),
+    /// Give notice.
+    BeginClose(Terms),
+    /// Credit the rest to the publisher after the notice.
+    Finalize(Terms),
+    /// Move free balance into a wallet.
+    Withdraw {
+        /// Whose wallet.
+        to: Address,
+        /// How much, in token base units.
+        amount: U256,
+    },
+}
+
+impl Call {
+    /// The name of the function, for messages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::UpdateRegistration(_) => "update",
+            Self::Approve { .. } => "approve",
+            Self::Open { .. } => "open",
+            Self::ClaimStartFee(_) => "claimStartFee",
+            Self::Decline(_) => "decline",
+            Self::BeginClose(_) => "beginClose",
+            Self::Finalize(_) => "finalize",
+            Self::Withdraw { .. } => "withdraw",
+        }
+    }
+}
+
+/// A transaction that is in a block and succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mined {
+    /// Its hash.
+    pub transaction: B256,
+    /// The block that holds it.
+    pub block: BlockRef,
+    /// What it used.
+    pub gas_used: u64,
+}
+
+/// Why a call did not take effect.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The chain could not be asked. Whether the transaction was sent is not known; sending again is safe for every
+    /// call of the market, because none takes effect twice.
+    #[error("{call} could not be sent")]
+    Chain {
+        /// The function.
+        call: &'static str,
+        /// Why.
+        #[source]
+        source: ChainError,
+    },
+    /// The contract refused. Found out before sending, or in the block.
+    #[error("the contract refuses {call}")]
+    Reverted {
+        /// The function.
+        call: &'static str,
+        /// Its reason.
+        #[source]
+        source: Revert,
+    },
+    /// The account cannot pay for the transaction itself.
+    #[error("{account} has no ether to pay the gas of {call}")]
+    NoGas {
+        /// The function.
+        call: &'static str,
+        /// The account.
+        account: Address,
+    },
+    /// Nothing mined the transaction in time.
+    #[error("{call} was sent as {transaction} but not mined within {seconds} s")]
+    NotMined {
+        /// The function.
+        call: &'static str,
+        /// Its hash.
+        transaction: B256,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// Sends calls for one account.
+#[async_trait]
+pub trait ChainWriter: Send + Sync {
+    /// The account that pays for and signs the transactions.
+    fn account(&self) -> Address;
+
+    /// Sends a call and waits until it is in a block.
+    async fn submit(&self, call: Call) -> Result<Mined, WriteError>;
+}
