@@ -1,1 +1,20 @@
-//! The connection to an Ethereum chain: transactions, and events with their cursor
+//! The chain as the clients see it: reading, following and writing, over any Ethereum JSON-RPC node.
+//!
+//! This is the one crate that knows a chain client. It implements the ports of `roadstead_core::ports`:
+//! [`MarketClient`] reads and follows, [`MarketAccount`] writes. Nothing here is durable: the cursor of the events belongs
+//! to whoever acts on them, and a nonce is asked for again after every failure.
+
+mod account;
+mod calls;
+mod connection;
+mod decode;
+mod deploy;
+mod events;
+mod market;
+mod wallet;
+
+pub use account::{Account, MarketAccount};
+pub use connection::Connection;
+pub use deploy::DeployError;
+pub use market::MarketClient;
+pub use wallet::{InvalidWalletKey, Wallet};

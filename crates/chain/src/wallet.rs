@@ -1,0 +1,74 @@
+//! The key that signs an account's transactions.
+
+use std::{fmt, str::FromStr};
+
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
+
+/// A secp256k1 key. `Debug` shows its address alone.
+#[derive(Clone)]
+pub struct Wallet(PrivateKeySigner);
+
+/// A text that is not 32 bytes of hexadecimal digits, or not a key of the curve.
+#[derive(Debug, thiserror::Error)]
+#[error("not a private key: 64 hexadecimal digits are expected")]
+pub struct InvalidWalletKey;
+
+impl Wallet {
+    /// Makes a new key from the system's randomness.
+    pub fn random() -> Self {
+        Self(PrivateKeySigner::random())
+    }
+
+    /// The account of the key.
+    pub fn address(&self) -> Address {
+        self.0.address()
+    }
+
+    /// The secret, for the file that keeps it.
+    pub fn to_bytes(&self) -> B256 {
+        self.0.to_bytes()
+    }
+
+    pub(crate) const fn signer(&self) -> &PrivateKeySigner {
+        &self.0
+    }
+}
+
+impl FromStr for Wallet {
+    type Err = InvalidWalletKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWalletKey> {
+        text.trim().parse().map(Self).map_err(|_| InvalidWalletKey)
+    }
+}
+
+impl fmt::Debug for Wallet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Wallet").field(&self.address()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::hex;
+
+    use super::*;
+
+    #[test]
+    fn a_stored_key_is_the_same_account_and_is_not_shown() {
+        let wallet = Wallet::random();
+        let stored = format!("0x{}\n", hex::encode(wallet.to_bytes()));
+        assert_eq!(stored.parse::<Wallet>().unwrap().address(), wallet.address());
+        assert!(!format!("{wallet:?}").contains(stored.trim()));
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_refused() {
+        for text in ["", "0x", "abc", &"0".repeat(64), &"f".repeat(64), &"1".repeat(66)] {
+            assert!(text.parse::<Wallet>().is_err(), "{text}");
+        }
+    }
+}
