@@ -105,7 +105,8 @@ impl Connection {
         &self.provider
     }
 
-    pub(crate) const fn poll_interval(&self) -> Duration {
+    /// How often the node is asked for news.
+    pub const fn poll_interval(&self) -> Duration {
         self.poll_interval
     }
 

@@ -61,7 +61,8 @@ pub(crate) fn change(log: &Log) -> Result<(JobId, JobEvent), ChainError> {
         }
         Some(&Payment::Closed::SIGNATURE_HASH) => {
             let event = decode::<Payment::Closed>(log)?;
-            (event.job, JobEvent::Closed { paid: event.paid.into() })
+            let (paid, refund) = (event.paid.into(), event.refund.into());
+            (event.job, JobEvent::Closed { paid, refund })
         }
         _ => return Err(malformed("eth_getLogs", "a log was not asked for")),
     };

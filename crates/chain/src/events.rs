@@ -79,7 +79,7 @@ impl MarketClient {
         mut cursor: Cursor,
         head: BlockRef,
     ) -> Result<(Cursor, Option<u64>), ChainError> {
-        let remembers_all = cursor.trail.len() < Cursor::TRAIL;
+        let is_whole = cursor.is_whole();
         let oldest = cursor.trail.first().map(|block| block.number);
         let mut undone_from = None;
         while let Some(last) = cursor.trail.last().copied() {
@@ -89,7 +89,7 @@ impl MarketClient {
             cursor.trail.pop();
             let next = match (cursor.trail.last(), oldest) {
                 (Some(ancestor), _) => ancestor.number + 1,
-                (None, _) if remembers_all => self.market().from_block,
+                (None, _) if is_whole => self.market().from_block,
                 (None, oldest) => {
                     let oldest = oldest.unwrap_or_default();
                     return Err(ChainError::ReorganisedTooDeep { oldest });

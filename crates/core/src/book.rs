@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use roadstead_types::{Job, JobId, Terms, TokenAmount};
+use roadstead_types::{Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
 
 use crate::{
     duty::{Duty, duty_of},
-    event::{BlockRef, EventBatch, JobEvent, Located, Opening},
+    event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening},
 };
 
 /// The jobs of one client.
@@ -101,6 +101,16 @@ impl JobBook {
         self.jobs.iter().map(|(id, record)| (*id, record))
     }
 
+    /// The jobs whose events can still matter, by id: those that are not closed, and those whose last event a
+    /// reorganisation that `cursor` would notice can still undo.
+    pub fn followed(&self, cursor: &Cursor) -> Vec<JobId> {
+        let can_change = |record: &JobRecord| {
+            record.job.status() != JobStatus::Closed
+                || record.history.last().is_some_and(|last| cursor.remembers(last.block.number))
+        };
+        self.jobs().filter(|(_, record)| can_change(record)).map(|(id, _)| id).collect()
+    }
+
     /// One job.
     pub fn job(&self, id: JobId) -> Option<&JobRecord> {
         self.jobs.get(&id)
@@ -130,7 +140,7 @@ fn fold(job: &mut Job, event: &Located<JobEvent>) {
                 deposit: opening.deposit,
                 paid: TokenAmount::ZERO,
                 paid_until: event.timestamp,
-                close_at: roadstead_types::Timestamp(0),
+                close_at: Timestamp(0),
             }
         }
         JobEvent::ToppedUp { deposit } => job.deposit = *deposit,
@@ -140,7 +150,7 @@ fn fold(job: &mut Job, event: &Located<JobEvent>) {
             job.paid_until = *until;
         }
         JobEvent::Closing { close_at } => job.close_at = *close_at,
-        JobEvent::Closed { paid } => {
+        JobEvent::Closed { paid, .. } => {
             job.paid = *paid;
             job.deposit = *paid;
             job.close_at = Job::CLOSED;

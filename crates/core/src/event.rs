@@ -67,6 +67,8 @@ pub enum JobEvent {
     Closed {
         /// All that was ever paid.
         paid: TokenAmount,
+        /// What went back to the publisher's balance.
+        refund: TokenAmount,
     },
 }
 
@@ -88,6 +90,16 @@ impl Cursor {
     /// Nothing read yet; reading begins with block `from`.
     pub const fn starting_at(from: u64) -> Self {
         Self { next: from, trail: Vec::new() }
+    }
+
+    /// Whether a reorganisation that reaches back to block `number` would be noticed as such.
+    pub fn remembers(&self, number: u64) -> bool {
+        self.is_whole() || self.trail.first().is_some_and(|oldest| oldest.number <= number)
+    }
+
+    /// Whether the trail still holds every block it ever held.
+    pub const fn is_whole(&self) -> bool {
+        self.trail.len() < Self::TRAIL
     }
 
     /// The cursor after everything up to and including `block` was read.

@@ -7,6 +7,9 @@
 mod encryption;
 mod identity;
 
+use alloy_primitives::B256;
+use sha2::{Digest, Sha256};
+
 pub use encryption::EncryptionSecret;
 pub use identity::NodeIdentity;
 
@@ -16,4 +19,9 @@ pub use identity::NodeIdentity;
 pub struct InvalidKey {
     /// The kind asked for.
     pub what: &'static str,
+}
+
+/// The SHA-256 digest of some bytes.
+pub fn sha256(bytes: &[u8]) -> B256 {
+    B256::from(<[u8; 32]>::from(Sha256::digest(bytes)))
 }

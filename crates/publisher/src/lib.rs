@@ -1,1 +1,37 @@
-//! The publisher's client: opens and closes jobs
+//! The publisher's client, as a library: it opens jobs, closes them and takes the rest of its money back.
+//!
+//! Built from ports ([`Ports`]); [`wire`] is the one place that picks the real ones. Every command is one function
+//! with a serialisable result, and may be repeated after any interruption: a job is never opened twice.
+
+mod close;
+mod open;
+mod wire;
+mod withdraw;
+
+pub use close::{CloseError, Closed, close};
+pub use open::{OpenError, OpenRequest, Opened, open};
+pub use wire::wire;
+pub use withdraw::{WithdrawError, Withdrawn, withdraw};
+
+use std::{sync::Arc, time::Duration};
+
+use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter};
+
+/// What a publisher needs from the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Follows jobs on chain.
+    pub events: Arc<dyn ChainEvents>,
+    /// Reads the chain's newest state.
+    pub reader: Arc<dyn ChainReader>,
+    /// Writes as the publisher.
+    pub writer: Arc<dyn ChainWriter>,
+    /// How often the chain is asked for news.
+    pub poll_interval: Duration,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ports").field("account", &self.writer.account()).finish()
+    }
+}

@@ -5,8 +5,10 @@ use std::fmt;
 use alloy_primitives::{Address, U256, Uint};
 use serde::{Deserialize, Serialize};
 
-/// A sum in base units of the market's token: 0 ..= 2^96 - 1, the range of the contracts' `uint96`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A sum in base units of the market's token: 0 ..= 2^96 - 1, the range of the contracts' `uint96`. Serialised as that
+/// whole number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct TokenAmount(u128);
 
 /// Why a number is not a token amount.

@@ -102,7 +102,7 @@ impl Follower {
     }
 
     async fn poll(&mut self) -> Result<(), ChainError> {
-        let jobs = self.book.jobs().map(|(id, _)| id).collect();
+        let jobs = self.book.followed(&self.cursor);
         let filter = EventFilter { party: Party::Provider(PROVIDER), jobs };
         let batch = self.client.events_after(&self.cursor, &filter).await?;
         self.cursor = batch.cursor.clone();
@@ -258,13 +258,26 @@ async fn publishers_and_signers_find_their_jobs_too() {
     assert_eq!(found(Party::Signer(PROVIDER)).await, 0);
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Opened,
+    Paid,
+    Closed,
+}
+
+/// What happens to each of three jobs in one block.
+fn any_block() -> impl Strategy<Value = [Option<Event>; 3]> {
+    let event = prop::sample::select(vec![Event::Opened, Event::Paid, Event::Closed]);
+    prop::array::uniform3(prop::option::of(event))
+}
+
 proptest! {
     /// However often the chain is reorganised between polls: at the end the book is that of a client that reads the
     /// last chain for the first time.
     #[test]
     fn reorganisations_leave_no_trace(
         rounds in prop::collection::vec(
-            (0usize..6, prop::collection::vec(any::<[Option<bool>; 3]>(), 1..8)), 1..10),
+            (0usize..6, prop::collection::vec(any_block(), 1..8)), 1..10),
         confirmations in 0u64..3,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -278,8 +291,9 @@ proptest! {
                 for block in blocks {
                     let salts = (0u64..).zip(block);
                     let logs = salts.filter_map(|(salt, event)| match event {
-                        Some(true) => Some(opened(salt, PROVIDER)),
-                        Some(false) => Some(paid(salt, u128::from(node.height()))),
+                        Some(Event::Opened) => Some(opened(salt, PROVIDER)),
+                        Some(Event::Paid) => Some(paid(salt, u128::from(node.height()))),
+                        Some(Event::Closed) => Some(closed(salt)),
                         None => None,
                     });
                     node.mine(fork, logs.collect());

@@ -97,11 +97,14 @@ impl State {
 
     fn header(&self, number: usize) -> Value {
         let Some(block) = self.blocks.get(number) else { return Value::Null };
-        let mut header: Header = Header::default();
-        header.hash = block.hash;
-        header.inner.parent_hash = block.parent;
-        header.inner.number = u64::try_from(number).unwrap();
-        header.inner.timestamp = timestamp(header.inner.number);
+        let number = u64::try_from(number).unwrap();
+        let inner = alloy::consensus::Header {
+            parent_hash: block.parent,
+            number,
+            timestamp: timestamp(number),
+            ..Default::default()
+        };
+        let header = Header { hash: block.hash, inner, total_difficulty: None, size: None };
         serde_json::to_value(Block::<B256>::empty(header)).unwrap()
     }
 

@@ -1,6 +1,6 @@
 use alloy_primitives::{Address, B256};
 use proptest::prelude::*;
-use roadstead_types::{JobStatus, Seconds, Timestamp};
+use roadstead_types::{JobStatus, Seconds};
 
 use super::*;
 use crate::event::Cursor;
@@ -67,7 +67,7 @@ fn a_job_is_followed_from_opening_to_close() {
     book.apply(batch(None, vec![closing], block(7, 0)));
     assert_eq!(book.duties(), [(id(1), Duty::Decline)]);
 
-    let closed = at(8, 0, 1, JobEvent::Closed { paid: amount(30) });
+    let closed = at(8, 0, 1, JobEvent::Closed { paid: amount(30), refund: amount(970) });
     book.apply(batch(None, vec![closed], block(8, 0)));
     assert_eq!(book.duties(), []);
     let job = book.job(id(1)).unwrap().job();
@@ -120,7 +120,8 @@ fn any_change() -> impl Strategy<Value = JobEvent> {
         (0u128..5_000, 0u32..9)
             .prop_map(|(units, s)| JobEvent::Settled { paid: amount(units), until: Timestamp(s) }),
         (2u32..9).prop_map(|s| JobEvent::Closing { close_at: Timestamp(START + s) }),
-        (0u128..5_000).prop_map(|units| JobEvent::Closed { paid: amount(units) }),
+        (0u128..5_000)
+            .prop_map(|units| JobEvent::Closed { paid: amount(units), refund: amount(7) }),
     ]
 }
 

@@ -1,0 +1,186 @@
+//! The locked folder and the files in it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+/// The most that a small file of a state folder may hold, in bytes.
+const MAX_SMALL_FILE: u64 = 1 << 20;
+
+const LOCK: &str = "lock";
+
+/// A folder that belongs to this process while the value lives.
+#[derive(Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a state folder or a file in it cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process works in it.
+    #[error("{} is in use by another process", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Others than its owner may read a secret.
+    #[error("{} can be read by others", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More than such a file holds.
+    #[error("{} is larger than 1 MiB", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system said no.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StateFolder {
+    /// Opens the folder, which is made where it is missing (for its owner alone), and locks it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let path = path.into();
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(failed("create", &path))?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path }),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that anybody on the machine may read.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf, FolderError> {
+        self.write_with_mode(name, content, 0o644)
+    }
+
+    /// Writes a file for its owner's eyes alone.
+    pub fn write_secret(&self, name: &str, content: &[u8]) -> Result<PathBuf, FolderError> {
+        self.write_with_mode(name, content, 0o600)
+    }
+
+    /// Reads a file that [`Self::write_secret`] wrote, or `None` where there is none. A file that others can read is
+    /// an error: its secret is no secret any more.
+    pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
+        let path = self.path.join(name);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed("open", &path)(source)),
+        };
+        let metadata = file.metadata().map_err(failed("examine", &path))?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(FolderError::Exposed { path });
+        }
+        if metadata.len() > MAX_SMALL_FILE {
+            return Err(FolderError::TooLarge { path });
+        }
+        let mut content = Zeroizing::new(Vec::new());
+        file.read_to_end(&mut content).map_err(failed("read", &path))?;
+        Ok(Some(content))
+    }
+
+    fn write_with_mode(
+        &self,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!(".{name}.new"));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &temporary)(error));
+            }
+            _ => {}
+        }
+        let file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary);
+        let mut file = file.map_err(failed("create", &temporary))?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        written.map_err(failed("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
+        let folder = File::open(&self.path).and_then(|folder| folder.sync_all());
+        folder.map_err(failed("sync", &self.path))?;
+        Ok(path)
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |source| FolderError::Io { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_writer() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("provider");
+        let folder = StateFolder::open(&path).unwrap();
+        assert!(matches!(StateFolder::open(&path), Err(FolderError::InUse { .. })));
+        drop(folder);
+        StateFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_secret_is_for_its_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path().join("provider")).unwrap();
+        assert!(folder.read_secret("key").unwrap().is_none());
+        let path = folder.write_secret("key", b"secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(**folder.read_secret("key").unwrap().unwrap(), *b"secret");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(folder.read_secret("key"), Err(FolderError::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_file_left_by_a_crash_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        fs::write(home.path().join(".market.toml.new"), b"half of a fi").unwrap();
+        let path = folder.write("market.toml", b"whole").unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"whole");
+        assert!(!home.path().join(".market.toml.new").exists());
+    }
+
+    #[test]
+    fn a_huge_file_is_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        let path = folder.write_secret("key", b"").unwrap();
+        OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+        assert!(matches!(folder.read_secret("key"), Err(FolderError::TooLarge { .. })));
+    }
+}
