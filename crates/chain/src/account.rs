@@ -145,25 +145,41 @@ impl Account {
 
         let mut next_nonce = self.next_nonce.lock().await;
         // Forgotten until the node has taken the transaction, so that every failure asks for it again.
-        let nonce = match next_nonce.take() {
+        let expected = next_nonce.take();
+        let mut nonce = match expected {
             Some(nonce) => nonce,
-            None => provider
-                .get_transaction_count(self.address())
-                .pending()
-                .await
-                .map_err(failed("eth_getTransactionCount"))?,
+            None => self.pending_nonce(draft.name).await?,
         };
-        let envelope = self.sign(draft, nonce, gas, fees)?;
-        let (hash, raw) = (*envelope.tx_hash(), envelope.encoded_2718());
-        match provider.send_raw_transaction(&raw).await {
-            Ok(_) => {}
-            Err(error) if self.knows(hash).await => {
-                tracing::debug!(transaction = %hash, %error, "refused, but known");
+        loop {
+            let envelope = self.sign(draft, nonce, gas, fees)?;
+            let (hash, raw) = (*envelope.tx_hash(), envelope.encoded_2718());
+            let refused = match provider.send_raw_transaction(&raw).await {
+                Ok(_) => None,
+                Err(error) if self.knows(hash).await => {
+                    tracing::debug!(transaction = %hash, %error, "refused, but known");
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            let Some(error) = refused else {
+                *next_nonce = Some(nonce + 1);
+                return Ok((hash, raw));
+            };
+            // The same key may have been used elsewhere, by a wallet or by another process.
+            let pending = self.pending_nonce(draft.name).await?;
+            if expected != Some(nonce) || pending == nonce {
+                return Err(failed("eth_sendRawTransaction")(error));
             }
-            Err(error) => return Err(failed("eth_sendRawTransaction")(error)),
+            nonce = pending;
         }
-        *next_nonce = Some(nonce + 1);
-        Ok((hash, raw))
+    }
+
+    async fn pending_nonce(&self, name: &'static str) -> Result<u64, WriteError> {
+        let nonce = self.connection.provider().get_transaction_count(self.address()).pending();
+        nonce.await.map_err(|error| {
+            let source = rpc("eth_getTransactionCount")(error);
+            WriteError::Chain { call: name, source }
+        })
     }
 
     fn sign(

@@ -1,0 +1,121 @@
+//! What the demonstration returns.
+
+use std::time::Instant;
+
+use alloy_primitives::Address;
+use roadstead_types::{JobId, Market, Token, TokenAmount};
+use serde::Serialize;
+
+use super::renter::Rented;
+use crate::chain::ChainChoice;
+
+const NOT_YET: [&str; 7] =
+    ["image", "content_store", "bundle", "container", "service_call", "metering", "settlement"];
+
+/// The result of a demonstration. Sums are whole token base units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DemoReport {
+    /// Which chain it was played on, as on the command line.
+    pub chain: String,
+    /// EIP-155 id of the chain.
+    pub chain_id: u64,
+    /// Where the contracts are.
+    pub contracts: DemoContracts,
+    /// The job.
+    pub job: JobId,
+    /// What the publisher put in.
+    pub deposit: TokenAmount,
+    /// What the provider got.
+    pub paid: TokenAmount,
+    /// What came back into the publisher's wallet: `deposit - paid`.
+    pub refunded: TokenAmount,
+    /// How long each stage took.
+    pub timings_ms: DemoTimings,
+    /// What belongs to a whole market and is not played yet.
+    pub not_yet: &'static [&'static str],
+    /// For people: how to show sums.
+    #[serde(skip)]
+    pub token: Token,
+}
+
+/// Addresses of the contracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DemoContracts {
+    /// Who provides.
+    pub registry: Address,
+    /// Who holds and moves the money.
+    pub payment: Address,
+    /// What is paid with.
+    pub token: Address,
+}
+
+/// Wall-clock milliseconds of each stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DemoTimings {
+    /// Chain started, contracts deployed, accounts funded.
+    pub market: u64,
+    /// Provider registered, daemon started.
+    pub register: u64,
+    /// Job opened, the approval included.
+    pub open: u64,
+    /// From the opening until the daemon, by the event alone, had taken the start fee.
+    pub start_fee: u64,
+    /// Notice, refund and withdrawal.
+    pub close: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl DemoReport {
+    pub(super) fn new(
+        chain: &ChainChoice,
+        market: &Market,
+        rented: &Rented,
+        clock: &Stopwatch,
+    ) -> Self {
+        Self {
+            chain: chain.to_string(),
+            chain_id: market.chain_id,
+            contracts: DemoContracts {
+                registry: market.contracts.registry,
+                payment: market.contracts.payment,
+                token: market.token.address,
+            },
+            job: rented.job,
+            deposit: rented.deposit,
+            paid: rented.paid,
+            refunded: rented.refunded,
+            timings_ms: clock.timings(),
+            not_yet: &NOT_YET,
+            token: market.token.clone(),
+        }
+    }
+}
+
+/// Measures the stages, one after the other.
+pub(super) struct Stopwatch {
+    started: Instant,
+    lap_started: Instant,
+    timings: DemoTimings,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, lap_started: now, timings: DemoTimings::default() }
+    }
+
+    /// Ends the current stage, which is the one that `stage` names.
+    pub(super) fn lap(&mut self, stage: fn(&mut DemoTimings) -> &mut u64) {
+        *stage(&mut self.timings) = milliseconds_since(self.lap_started);
+        self.lap_started = Instant::now();
+    }
+
+    fn timings(&self) -> DemoTimings {
+        DemoTimings { total: milliseconds_since(self.started), ..self.timings }
+    }
+}
+
+fn milliseconds_since(moment: Instant) -> u64 {
+    u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,108 @@
+//! The contracts and the accounts of a local market.
+
+use std::path::PathBuf;
+
+use alloy_primitives::{U256, hex};
+use roadstead_chain::{Account, Connection, DeployError, Wallet};
+use roadstead_core::ports::{ChainError, WriteError};
+use roadstead_journal::{FolderError, StateFolder};
+use roadstead_types::{Market, Token, TokenAmount};
+use serde::Serialize;
+
+use crate::chain::LocalChain;
+
+/// A thousand ether for each account: gas is no concern on a development chain.
+const ETHER: u128 = 1_000_000_000_000_000_000_000;
+
+/// What the publisher's wallet begins with: a million test dollars of six decimals.
+const TOKENS: u128 = 1_000_000_000_000;
+
+const MARKET_FILE: &str = "market.toml";
+const ACCOUNTS_FILE: &str = "accounts.toml";
+
+/// A market whose contracts were just deployed, with funded accounts.
+#[derive(Debug)]
+pub struct LocalMarket {
+    /// The facts that every process needs.
+    pub market: Market,
+    /// Where they are written.
+    pub market_file: PathBuf,
+    /// An account with ether and tokens.
+    pub publisher: Wallet,
+    /// An account with ether.
+    pub provider: Wallet,
+}
+
+/// Why there is no market.
+#[derive(Debug, thiserror::Error)]
+pub enum MarketStartError {
+    /// The chain does not answer, or is no development chain.
+    #[error("the chain cannot be used")]
+    Chain(#[from] ChainError),
+    /// A contract could not be deployed.
+    #[error("the contracts could not be deployed")]
+    Deploy(#[from] DeployError),
+    /// The publisher could not be given tokens.
+    #[error("the publisher could not be funded")]
+    Fund(#[from] WriteError),
+    /// The files could not be written.
+    #[error("the market's files could not be written")]
+    Folder(#[from] FolderError),
+}
+
+#[derive(Serialize)]
+struct Accounts {
+    publisher: AccountEntry,
+    provider: AccountEntry,
+}
+
+#[derive(Serialize)]
+struct AccountEntry {
+    address: String,
+    key: String,
+}
+
+impl LocalMarket {
+    /// Deploys the contracts and a test token, funds a publisher and a provider, and writes the market file and, for
+    /// its owner alone, the file of the accounts' keys.
+    pub async fn start(chain: &LocalChain, folder: &StateFolder) -> Result<Self, MarketStartError> {
+        let connection = Connection::devnet(chain.url())?;
+        let chain_id = connection.chain_id().await?;
+        let genesis = connection.genesis().await?;
+        let from_block = connection.head().await?.block.number + 1;
+
+        let (deployer, publisher, provider) =
+            (Wallet::random(), Wallet::random(), Wallet::random());
+        for wallet in [&deployer, &publisher, &provider] {
+            connection.set_balance(wallet.address(), U256::from(ETHER)).await?;
+        }
+        let deployer = Account::new(connection, chain_id, deployer);
+        let token = deployer.deploy_test_token().await?;
+        let contracts = deployer.deploy_market(token).await?;
+        let tokens = TokenAmount::new(TOKENS).expect("far below 2^96");
+        deployer.mint(token, publisher.address(), tokens).await?;
+
+        let market = Market {
+            devnet: true,
+            chain_id,
+            genesis,
+            rpc: vec![chain.url().to_owned()],
+            contracts,
+            token: Token { address: token, symbol: "RTD".into(), decimals: 6 },
+            from_block,
+            confirmations: 0,
+        };
+        let market_file = folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
+        let accounts = Accounts { publisher: entry(&publisher), provider: entry(&provider) };
+        let accounts = toml::to_string(&accounts).expect("texts have a TOML form");
+        folder.write_secret(ACCOUNTS_FILE, accounts.as_bytes())?;
+        Ok(Self { market, market_file, publisher, provider })
+    }
+}
+
+fn entry(wallet: &Wallet) -> AccountEntry {
+    AccountEntry {
+        address: wallet.address().to_string(),
+        key: hex::encode_prefixed(wallet.to_bytes()),
+    }
+}

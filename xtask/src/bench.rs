@@ -1,0 +1,214 @@
+//! Benchmarks. `demo` runs the demonstration of a release build with every set of parts that is present
+//! and compares its stages.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::MetadataCommand;
+use serde_json::{Value, json};
+
+/// Every benchmark with a line about it.
+const BENCHMARKS: [(&str, &str); 1] =
+    [("demo", "the stages of the demonstration on every set of parts present (builds a release)")];
+
+/// A set of parts: its name, the arguments that choose it, and the program it needs.
+const SETS: [(&str, &[&str], Option<&str>); 2] = [
+    ("chain embedded", &["--chain", "embedded"], None),
+    ("chain anvil", &["--chain", "anvil"], Some("anvil")),
+];
+
+/// Stages in the order they happen; others stand behind them.
+const STAGES: [&str; 6] = ["seal", "publish", "open", "deploy", "first_response", "close"];
+
+/// Runs the benchmark of that name, or lists all.
+pub(crate) fn run(root: &Path, name: Option<&str>, as_json: bool) -> Result<String> {
+    match name {
+        None if as_json => {
+            Ok(json!({ "benchmarks": BENCHMARKS.map(|(name, _)| name) }).to_string())
+        }
+        None => Ok(BENCHMARKS.iter().map(|(name, about)| format!("{name:<8} {about}\n")).collect()),
+        Some("demo") => demo(root, as_json),
+        Some(other) => bail!("no benchmark {other}\nhint: without a name, all are listed"),
+    }
+}
+
+/// The stages of one run, in the order of [`STAGES`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stages {
+    set: &'static str,
+    stages: Vec<(String, u64)>,
+}
+
+impl Stages {
+    fn of(&self, stage: &str) -> Option<u64> {
+        self.stages.iter().find(|(name, _)| name == stage).map(|(_, time)| *time)
+    }
+
+    fn total(&self) -> u64 {
+        self.stages.iter().map(|(_, time)| time).sum()
+    }
+}
+
+fn demo(root: &Path, as_json: bool) -> Result<String> {
+    let binary = build(root)?;
+    let (mut runs, mut absent) = (Vec::new(), Vec::new());
+    for (set, arguments, needs) in SETS {
+        match needs {
+            Some(program) if !present(program) => absent.push(format!("{set} (no {program})")),
+            _ => runs.push(Stages { set, stages: stages(&binary, arguments)? }),
+        }
+    }
+    Ok(if as_json { object(&runs, &absent).to_string() } else { table(&runs, &absent) })
+}
+
+/// Builds the command as its users get it; cargo's own words go to standard error.
+fn build(root: &Path) -> Result<PathBuf> {
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--locked", "--package", "roadstead-cli"])
+        .current_dir(root)
+        .stdout(Stdio::null())
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "the release build failed");
+    let metadata =
+        MetadataCommand::new().manifest_path(root.join("Cargo.toml")).no_deps().exec()?;
+    let binary = metadata.target_directory.join("release").join("roadstead").into_std_path_buf();
+    ensure!(fs::exists(&binary)?, "the build made no {}", binary.display());
+    Ok(binary)
+}
+
+fn present(program: &str) -> bool {
+    let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// Runs the demonstration once.
+fn stages(binary: &Path, arguments: &[&str]) -> Result<Vec<(String, u64)>> {
+    let output = Command::new(binary)
+        .args(["demo", "--json"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("running {}", binary.display()))?;
+    ensure!(output.status.success(), "demo {} failed: {}", arguments.join(" "), output.status);
+    let text = String::from_utf8(output.stdout).context("the output of the demonstration")?;
+    parse(text.lines().last().unwrap_or_default())
+}
+
+/// The stages in the last line that the demonstration prints.
+fn parse(line: &str) -> Result<Vec<(String, u64)>> {
+    let report: Value = serde_json::from_str(line).context("the last line is not JSON")?;
+    let timings = report["timings_ms"].as_object().context("the last line has no timings_ms")?;
+    let mut stages = timings
+        .iter()
+        .map(|(stage, time)| {
+            let time = time.as_u64().with_context(|| format!("timings_ms.{stage}: {time}"))?;
+            Ok((stage.clone(), time))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    sort(&mut stages, |(stage, _)| stage);
+    Ok(stages)
+}
+
+fn sort<T>(stages: &mut [T], name: impl Fn(&T) -> &str) {
+    stages.sort_by_key(|stage| {
+        let place = STAGES.iter().position(|known| *known == name(stage));
+        place.unwrap_or(STAGES.len())
+    });
+}
+
+/// How many times longer a run took than the first one.
+fn ratio(run: &Stages, first: &Stages) -> Option<f64> {
+    let ratio = run.total() as f64 / first.total() as f64;
+    ratio.is_finite().then_some((ratio * 100.0).round() / 100.0)
+}
+
+fn object(runs: &[Stages], absent: &[String]) -> Value {
+    let sets: Vec<Value> = runs
+        .iter()
+        .map(|run| {
+            let timings: serde_json::Map<String, Value> =
+                run.stages.iter().map(|(stage, time)| (stage.clone(), json!(time))).collect();
+            json!({
+                "set": run.set,
+                "timings_ms": timings,
+                "total_ms": run.total(),
+                "ratio": ratio(run, &runs[0]),
+            })
+        })
+        .collect();
+    json!({ "benchmark": "demo", "sets": sets, "not_run": absent })
+}
+
+/// Stages by sets, in milliseconds.
+fn table(runs: &[Stages], absent: &[String]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in runs.iter().flat_map(|run| &run.stages) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let mut text = String::new();
+    sort(&mut names, |name| name);
+    let mut row = |head: &str, cell: &dyn Fn(&Stages) -> String| {
+        let cells: String = runs.iter().map(|run| format!(" {:>16}", cell(run))).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{head:<16}{cells}");
+    };
+    row("ms", &|run| run.set.to_owned());
+    for name in names {
+        row(name, &|run| run.of(name).map_or("-".to_owned(), |time| time.to_string()));
+    }
+    row("total", &|run| run.total().to_string());
+    row("ratio", &|run| ratio(run, &runs[0]).map_or("-".to_owned(), |ratio| format!("{ratio:.2}")));
+    for set in absent {
+        let _ = writeln!(text, "not run: {set}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs() -> Vec<Stages> {
+        let line = r#"{"job":"0x1","timings_ms":{"close":30,"open":10}}"#;
+        let slower = r#"{"timings_ms":{"close":35,"open":10,"seal":20}}"#;
+        vec![
+            Stages { set: "one", stages: parse(line).unwrap() },
+            Stages { set: "two", stages: parse(slower).unwrap() },
+        ]
+    }
+
+    #[test]
+    fn stages_stand_beside_each_other() {
+        let text = table(&runs(), &["three (no part)".to_owned()]);
+        let words: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["ms", "one", "two"]);
+        assert_eq!(words[1], ["seal", "-", "20"], "stages stand in the order they happen");
+        assert!(words.contains(&vec!["total", "40", "65"]), "{text}");
+        assert!(words.contains(&vec!["ratio", "1.00", "1.63"]), "{text}");
+        assert_eq!(words.last().unwrap()[..2], ["not", "run:"]);
+    }
+
+    #[test]
+    fn the_object_has_the_same_figures() {
+        let object = object(&runs(), &[]);
+        assert_eq!(object["sets"][1]["total_ms"], 65);
+        assert_eq!(object["sets"][1]["ratio"], 1.63);
+        assert_eq!(object["sets"][0]["timings_ms"]["open"], 10);
+    }
+
+    #[test]
+    fn a_report_without_timings_is_an_error() {
+        assert!(parse("{}").is_err());
+        assert!(parse("done").is_err());
+    }
+}
