@@ -1,1 +1,1 @@
-//! End-to-end tests live in `it/`; the Solidity tests in `contracts/`.
+//! Nothing but a place for `it/`, the end-to-end tests in Rust, and `contracts/`, the tests in Solidity.

@@ -1,14 +1,16 @@
 //! One account that writes: nonces, fees, sending, and waiting for the block.
 //!
 //! ```text
-//!  estimate ──refused──> Reverted          nonce ──> sign ──> send ──> in a block ──> Mined
-//!     │ no ether ──────> NoGas               ^         │ refused        │ gone from the node: the same bytes again
-//!     └──────────────────────────────────────┘         └─> Chain, and the nonce is asked for anew
+//!  estimate ──refused──> Reverted       nonce ──> sign ──> send ──> in a block ──> Mined
+//!     │ no ether ──────> NoGas            ^         │ refused        │ gone from the node: the same bytes again
+//!     └───────────────────────────────────┘         └─> Chain
 //! ```
 //!
-//! There must be one `Account` per key. A nonce is taken and its transaction sent under one lock, so calls made at
-//! once go out in order, and no failure leaves a gap. Nothing is durable: after a crash the caller asks the chain
-//! what took effect. No call of the market takes effect twice, so repeating one is safe.
+//! There must be one `Account` per key. The nonce is asked for and its transaction sent in one turn, so calls made at
+//! once go out in order. It is never remembered: a nonce that was counted here would be wrong after a reorganisation,
+//! or when the same key is used elsewhere, and the transactions after the gap would wait for ever. Nothing is
+//! durable: after a crash the caller asks the chain what took effect. No call of the market takes effect twice, so
+//! repeating one is safe.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -42,13 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The most gas one transaction may use (EIP-7825).
 const MAX_GAS: u64 = 1 << 24;
 
-/// One key on one chain. Cheap to clone; clones share the nonce.
+/// One key on one chain. Cheap to clone; clones take turns.
 #[derive(Clone, Debug)]
 pub struct Account {
     connection: Connection,
     chain_id: u64,
     wallet: Wallet,
-    next_nonce: Arc<Mutex<Option<u64>>>,
+    turn: Arc<Mutex<()>>,
 }
 
 /// An account that calls one market's contracts.
@@ -69,7 +71,7 @@ pub(crate) struct Draft {
 impl Account {
     /// An account on the chain with this id.
     pub fn new(connection: Connection, chain_id: u64, wallet: Wallet) -> Self {
-        Self { connection, chain_id, wallet, next_nonce: Arc::new(Mutex::new(None)) }
+        Self { connection, chain_id, wallet, turn: Arc::default() }
     }
 
     /// Its address.
@@ -143,43 +145,19 @@ impl Account {
             return Err(WriteError::NoGas { call: draft.name, account: self.address() });
         }
 
-        let mut next_nonce = self.next_nonce.lock().await;
-        // Forgotten until the node has taken the transaction, so that every failure asks for it again.
-        let expected = next_nonce.take();
-        let mut nonce = match expected {
-            Some(nonce) => nonce,
-            None => self.pending_nonce(draft.name).await?,
-        };
-        loop {
-            let envelope = self.sign(draft, nonce, gas, fees)?;
-            let (hash, raw) = (*envelope.tx_hash(), envelope.encoded_2718());
-            let refused = match provider.send_raw_transaction(&raw).await {
-                Ok(_) => None,
-                Err(error) if self.knows(hash).await => {
-                    tracing::debug!(transaction = %hash, %error, "refused, but known");
-                    None
-                }
-                Err(error) => Some(error),
-            };
-            let Some(error) = refused else {
-                *next_nonce = Some(nonce + 1);
-                return Ok((hash, raw));
-            };
-            // The same key may have been used elsewhere, by a wallet or by another process.
-            let pending = self.pending_nonce(draft.name).await?;
-            if expected != Some(nonce) || pending == nonce {
-                return Err(failed("eth_sendRawTransaction")(error));
+        let _turn = self.turn.lock().await;
+        let nonce = provider.get_transaction_count(self.address()).pending().await;
+        let nonce = nonce.map_err(failed("eth_getTransactionCount"))?;
+        let envelope = self.sign(draft, nonce, gas, fees)?;
+        let (hash, raw) = (*envelope.tx_hash(), envelope.encoded_2718());
+        match provider.send_raw_transaction(&raw).await {
+            Ok(_) => {}
+            Err(error) if self.knows(hash).await => {
+                tracing::debug!(transaction = %hash, %error, "refused, but known");
             }
-            nonce = pending;
+            Err(error) => return Err(failed("eth_sendRawTransaction")(error)),
         }
-    }
-
-    async fn pending_nonce(&self, name: &'static str) -> Result<u64, WriteError> {
-        let nonce = self.connection.provider().get_transaction_count(self.address()).pending();
-        nonce.await.map_err(|error| {
-            let source = rpc("eth_getTransactionCount")(error);
-            WriteError::Chain { call: name, source }
-        })
+        Ok((hash, raw))
     }
 
     fn sign(
@@ -234,7 +212,6 @@ impl Account {
                 Err(error) => tracing::debug!(transaction = %hash, %error, "no receipt"),
             }
             if Instant::now() >= deadline {
-                *self.next_nonce.lock().await = None;
                 let seconds = PATIENCE.as_secs();
                 return Err(WriteError::NotMined { call: name, transaction: hash, seconds });
             }

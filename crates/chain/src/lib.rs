@@ -2,7 +2,7 @@
 //!
 //! This is the one crate that knows a chain client. It implements the ports of `roadstead_core::ports`:
 //! [`MarketClient`] reads and follows, [`MarketAccount`] writes. Nothing here is durable: the cursor of the events belongs
-//! to whoever acts on them, and a nonce is asked for again after every failure.
+//! to whoever acts on them, and a nonce is asked for before each transaction.
 
 mod account;
 mod calls;

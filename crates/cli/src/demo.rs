@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     arguments,
+    failure::with_causes,
     output::{self, Progress},
 };
 
@@ -35,9 +36,9 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
         .with_context(|| format!("cannot create a folder in {}", home.display()))?;
 
     let progress = Progress::start();
+    let stop = stop_on_signals(progress.clone())?;
     progress.line(PREFACE);
     progress.wait_for("starting the chain, deploying the contracts");
-    let stop = stop_on_signals(progress.clone())?;
     let config = DemoConfig { chain: command.chain, folder: folder.path().to_owned() };
     let picture = Arc::new(Picture { progress: progress.clone(), token: OnceLock::new() });
     let drawn = picture.clone();
@@ -156,12 +157,6 @@ impl Picture {
             ProviderEvent::ChainBack => line("      The chain answers again.".into()),
         }
     }
-}
-
-/// An error with its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What happened, and what of a whole market is not there yet.

@@ -9,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::chain::Blocks;
+
 /// How long anvil may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,11 +37,14 @@ pub enum AnvilError {
 }
 
 impl Anvil {
-    /// Starts anvil on a free port of the loopback interface, with a block every second.
-    pub(crate) async fn start() -> Result<Self, AnvilError> {
-        let mut child = Command::new("anvil")
-            .args(["--host", "127.0.0.1", "--port", "0", "--block-time", "1"])
-            .args(["--hardfork", "osaka"])
+    /// Starts anvil on a free port of the loopback interface, with the hard fork of the contracts.
+    pub(crate) async fn start(blocks: Blocks) -> Result<Self, AnvilError> {
+        let mut command = Command::new("anvil");
+        command.args(["--host", "127.0.0.1", "--port", "0", "--hardfork", "osaka"]);
+        if let Blocks::Every(time) = blocks {
+            command.args(["--block-time", &time.as_secs_f64().to_string()]);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

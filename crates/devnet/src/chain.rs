@@ -6,9 +6,6 @@ use roadstead_devchain::{Config, ConfigError, Devchain, Miner, Mining, ServeErro
 
 use crate::anvil::{Anvil, AnvilError};
 
-/// Time between two blocks of the embedded chain.
-const BLOCK_TIME: Duration = Duration::from_secs(1);
-
 /// Which chain to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainChoice {
@@ -18,6 +15,15 @@ pub enum ChainChoice {
     Anvil,
     /// A development chain that runs already.
     Url(String),
+}
+
+/// When a chain that is started makes blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// As a real chain does: regularly, with transactions or without.
+    Every(Duration),
+    /// With each transaction, and never without: for tests, where nothing waits for time to pass.
+    WithTransactions,
 }
 
 /// A text that names no chain.
@@ -74,24 +80,27 @@ pub struct LocalChain {
 
 #[derive(Debug)]
 enum Parts {
-    Embedded { server: Server, miner: Miner },
+    Embedded { server: Server, miner: Option<Miner> },
     Anvil(Anvil),
     Foreign,
 }
 
 impl LocalChain {
-    /// Starts the chain, or takes the one that runs.
-    pub async fn start(choice: &ChainChoice) -> Result<Self, ChainStartError> {
+    /// Starts the chain, or takes the one that runs, which makes blocks as it likes.
+    pub async fn start(choice: &ChainChoice, blocks: Blocks) -> Result<Self, ChainStartError> {
         match choice {
             ChainChoice::Embedded => {
-                let mining = Mining::Interval(BLOCK_TIME);
+                let mining = match blocks {
+                    Blocks::Every(time) => Mining::Interval(time),
+                    Blocks::WithTransactions => Mining::Automine,
+                };
                 let chain = Devchain::new(Config { mining, ..Config::default() })?;
                 let server = serve(chain.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await?;
-                let miner = chain.spawn_miner();
+                let miner = (mining != Mining::Automine).then(|| chain.spawn_miner());
                 Ok(Self { url: server.url(), parts: Parts::Embedded { server, miner } })
             }
             ChainChoice::Anvil => {
-                let anvil = Anvil::start().await?;
+                let anvil = Anvil::start(blocks).await?;
                 Ok(Self { url: anvil.url().to_owned(), parts: Parts::Anvil(anvil) })
             }
             ChainChoice::Url(url) => Ok(Self { url: url.clone(), parts: Parts::Foreign }),
@@ -108,7 +117,9 @@ impl LocalChain {
         match self.parts {
             Parts::Embedded { server, miner } => {
                 server.shutdown().await;
-                miner.shutdown().await;
+                if let Some(miner) = miner {
+                    miner.shutdown().await;
+                }
             }
             Parts::Anvil(anvil) => anvil.shutdown().await,
             Parts::Foreign => {}

@@ -23,7 +23,7 @@ use roadstead_types::{JobId, Market, TokenAmount};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chain::{ChainChoice, ChainStartError, LocalChain},
+    chain::{Blocks, ChainChoice, ChainStartError, LocalChain},
     market::{LocalMarket, MarketStartError},
 };
 use host::Host;
@@ -34,6 +34,9 @@ pub use report::{DemoContracts, DemoReport, DemoTimings};
 
 /// How long one side waits for the other before the demonstration counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As on a public chain, only faster.
+const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
 
 /// What to play with.
 #[derive(Clone, Debug)]
@@ -138,7 +141,8 @@ pub async fn run(
     report: impl Fn(DemoEvent) + Clone + Send + Sync + 'static,
 ) -> Result<DemoReport, DemoError> {
     let mut clock = Stopwatch::start();
-    let Some(chain) = stop.run_until_cancelled(LocalChain::start(&config.chain)).await else {
+    let Some(chain) = stop.run_until_cancelled(LocalChain::start(&config.chain, BLOCKS)).await
+    else {
         return Err(DemoError::Interrupted { refund: None });
     };
     let chain = chain?;

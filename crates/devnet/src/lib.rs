@@ -9,5 +9,5 @@ pub mod demo;
 mod market;
 
 pub use anvil::AnvilError;
-pub use chain::{ChainChoice, ChainStartError, LocalChain, UnknownChain};
+pub use chain::{Blocks, ChainChoice, ChainStartError, LocalChain, UnknownChain};
 pub use market::{LocalMarket, MarketStartError};

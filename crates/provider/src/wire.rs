@@ -8,7 +8,8 @@ use roadstead_types::Market;
 
 use crate::Ports;
 
-/// Connects a provider to its market. There must be one set of ports per wallet, because it counts the nonces.
+/// Connects a provider to its market. There must be one set of ports per wallet, because
+/// the wallet's transactions take turns.
 pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
     let connection = Connection::to_market(&market).await?;
     let client = Arc::new(MarketClient::new(connection.clone(), market.clone()));

@@ -8,7 +8,8 @@ use roadstead_types::Market;
 
 use crate::Ports;
 
-/// Connects a publisher to its market. There must be one set of ports per wallet, because it counts the nonces.
+/// Connects a publisher to its market. There must be one set of ports per wallet, because
+/// the wallet's transactions take turns.
 pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
     let connection = Connection::to_market(&market).await?;
     let poll_interval = connection.poll_interval();

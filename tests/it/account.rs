@@ -1,0 +1,85 @@
+//! One key, many transactions.
+
+use std::collections::HashSet;
+
+use alloy::{primitives::U256, providers::Provider, rpc::types::TransactionRequest};
+use roadstead_chain::{Account, Connection, Wallet};
+use roadstead_core::ports::{Call, ChainWriter};
+use roadstead_devnet::ChainChoice;
+
+use crate::market::{EVERY_CHAIN, TestMarket, amount};
+
+async fn account(market: &TestMarket) -> roadstead_chain::MarketAccount {
+    let connection = Connection::to_market(&market.local.market).await.unwrap();
+    let wallet = market.local.publisher.clone();
+    Account::new(connection, market.local.market.chain_id, wallet).in_market(market.market())
+}
+
+#[tokio::test]
+async fn calls_made_at_once_all_take_effect() {
+    for chain in EVERY_CHAIN {
+        let market = TestMarket::start(&chain).await;
+        let account = account(&market).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for units in 1..=20 {
+            let account = account.clone();
+            calls.spawn(
+                async move { account.submit(Call::Approve { amount: amount(units) }).await },
+            );
+        }
+        let mined = calls.join_all().await;
+        let hashes: HashSet<_> =
+            mined.into_iter().map(|mined| mined.unwrap().transaction).collect();
+        assert_eq!(hashes.len(), 20, "{chain}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_call_leaves_no_gap() {
+    for chain in EVERY_CHAIN {
+        let market = TestMarket::start(&chain).await;
+        let account = account(&market).await;
+        account.submit(Call::Approve { amount: amount(1) }).await.unwrap();
+        account.submit(Call::Decline(market.terms(1))).await.unwrap_err();
+        account.submit(Call::Approve { amount: amount(2) }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_elsewhere_as_well_still_writes() {
+    for chain in EVERY_CHAIN {
+        let market = TestMarket::start(&chain).await;
+        let account = account(&market).await;
+        account.submit(Call::Approve { amount: amount(1) }).await.unwrap();
+        let wallet = market.foreign(&market.local.publisher);
+        let gift = TransactionRequest::default().to(account.account()).value(U256::from(1));
+        wallet.send_transaction(gift).await.unwrap().get_receipt().await.unwrap();
+        account.submit(Call::Approve { amount: amount(2) }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_node_lost_is_sent_again() {
+    let market = TestMarket::start(&ChainChoice::Anvil).await;
+    let client = market.foreign(&Wallet::random());
+    let dev = async |method: &'static str, parameters: serde_json::Value| {
+        client.raw_request::<_, serde_json::Value>(method.into(), parameters).await.unwrap()
+    };
+    let account = account(&market).await;
+    dev("evm_setAutomine", serde_json::json!([false])).await;
+    let call =
+        tokio::spawn(async move { account.submit(Call::Approve { amount: amount(9) }).await });
+    let pending = async || {
+        let pool = dev("txpool_status", serde_json::json!([])).await;
+        pool["pending"] != "0x0"
+    };
+    while !pending().await {
+        tokio::task::yield_now().await;
+    }
+    dev("anvil_dropAllTransactions", serde_json::json!([])).await;
+    while !pending().await {
+        tokio::task::yield_now().await;
+    }
+    dev("evm_mine", serde_json::json!([])).await;
+    call.await.unwrap().unwrap();
+}
