@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use alloy::{primitives::U256, providers::Provider, rpc::types::TransactionRequest};
-use roadstead_chain::{Account, Connection, Wallet};
+use roadstead_chain::{MarketAccount, MarketClient, Wallet};
 use roadstead_core::ports::{Call, ChainWriter};
 use roadstead_devnet::ChainChoice;
+use tokio::time::timeout;
 
-use crate::market::{EVERY_CHAIN, TestMarket, amount};
+use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount};
 
-async fn account(market: &TestMarket) -> roadstead_chain::MarketAccount {
-    let connection = Connection::to_market(&market.local.market).await.unwrap();
-    let wallet = market.local.publisher.clone();
-    Account::new(connection, market.local.market.chain_id, wallet).in_market(market.market())
+async fn account(market: &TestMarket) -> MarketAccount {
+    let client = MarketClient::connect(market.market()).await.unwrap();
+    client.account(market.local.publisher.clone())
 }
 
 #[tokio::test]
@@ -73,13 +73,14 @@ async fn a_transaction_that_the_node_lost_is_sent_again() {
         let pool = dev("txpool_status", serde_json::json!([])).await;
         pool["pending"] != "0x0"
     };
-    while !pending().await {
-        tokio::task::yield_now().await;
-    }
+    let sent = async || {
+        while !pending().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, sent()).await.unwrap();
     dev("anvil_dropAllTransactions", serde_json::json!([])).await;
-    while !pending().await {
-        tokio::task::yield_now().await;
-    }
+    timeout(PATIENCE, sent()).await.unwrap();
     dev("evm_mine", serde_json::json!([])).await;
     call.await.unwrap().unwrap();
 }

@@ -1,6 +1,6 @@
 //! The provider's daemon on chains that fail and forget.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use alloy::{primitives::U256, providers::Provider};
 use roadstead_core::ports::Call;
@@ -12,10 +12,7 @@ use roadstead_types::{JobId, JobStatus};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::market::{EVERY_CHAIN, POLL_INTERVAL, TestMarket, amount, tokens};
-
-/// More than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::market::{EVERY_CHAIN, PATIENCE, POLL_INTERVAL, TestMarket, amount, tokens};
 
 /// A daemon that runs, and what it says.
 struct Running {

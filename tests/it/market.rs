@@ -93,3 +93,6 @@ pub(crate) async fn tokens(reader: &dyn ChainReader, account: Address) -> U256 {
 
 /// How often the clients look at a chain that mines at once.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// More than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

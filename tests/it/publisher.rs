@@ -9,7 +9,7 @@ use roadstead_provider::{Keys, RegistryChange, register};
 use roadstead_publisher::{CloseError, Closed, OpenError, OpenRequest, close, open, withdraw};
 use roadstead_types::{JobStatus, Market, PROFILE_VERSION, Profile, Resources, Seconds};
 
-use crate::market::{EVERY_CHAIN, TestMarket, amount, tokens};
+use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount, tokens};
 
 #[tokio::test]
 async fn a_job_is_opened_once_however_often_it_is_asked_for() {
@@ -50,8 +50,7 @@ async fn money_comes_back_when_the_provider_declines() {
         provider.writer.submit(Call::ClaimStartFee(terms.clone())).await.unwrap();
         provider.writer.submit(Call::Decline(terms.clone())).await.unwrap();
 
-        let patience = Duration::from_secs(60);
-        let closed = close(&publisher, &terms, market.market().from_block, patience).await.unwrap();
+        let closed = close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
         let (paid, refund) = (amount(50_000), amount(20_000));
         assert_eq!(closed, Closed::Closed { job, paid, refund }, "{chain}");
         let withdrawn = withdraw(&publisher).await.unwrap();
@@ -87,7 +86,7 @@ async fn without_the_provider_the_money_comes_back_after_the_notice() {
         assert!(matches!(early, Err(WriteError::Reverted { call: "finalize", .. })));
         market.pass(86_500).await;
         ports.writer.submit(Call::Finalize(terms.clone())).await.unwrap();
-        let closed = close(&ports, &terms, from_block, Duration::from_secs(60)).await.unwrap();
+        let closed = close(&ports, &terms, from_block, PATIENCE).await.unwrap();
         let refund = amount(70_000);
         assert_eq!(closed, Closed::Closed { job, paid: amount(0), refund }, "{chain}");
     }
@@ -122,7 +121,7 @@ async fn what_is_missing_is_named() {
         };
         assert_eq!(source.to_string(), "a notice of 60 s is not between one hour and 30 days");
 
-        let absent = close(&ports, &market.terms(9), 1, Duration::from_secs(1)).await;
+        let absent = close(&ports, &market.terms(9), 1, PATIENCE).await;
         assert!(matches!(absent, Err(CloseError::Absent { .. })), "{absent:?}");
     }
 }

@@ -79,11 +79,6 @@ impl Account {
         self.wallet.address()
     }
 
-    /// The same account as a writer to one market.
-    pub fn in_market(self, market: Market) -> MarketAccount {
-        MarketAccount { account: self, market: Arc::new(market) }
-    }
-
     /// Sends and waits for the block. A receipt that comes back is one of success.
     pub(crate) async fn send(&self, draft: &Draft) -> Result<TransactionReceipt, WriteError> {
         let name = draft.name;
@@ -217,6 +212,12 @@ impl Account {
             }
             tokio::time::sleep(self.connection.poll_interval()).await;
         }
+    }
+}
+
+impl MarketAccount {
+    pub(crate) fn new(account: Account, market: Market) -> Self {
+        Self { account, market: Arc::new(market) }
     }
 }
 

@@ -105,8 +105,7 @@ impl Connection {
         &self.provider
     }
 
-    /// How often the node is asked for news.
-    pub const fn poll_interval(&self) -> Duration {
+    pub(crate) const fn poll_interval(&self) -> Duration {
         self.poll_interval
     }
 

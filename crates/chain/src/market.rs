@@ -1,5 +1,7 @@
 //! Reading one market's contracts.
 
+use std::time::Duration;
+
 use alloy::{
     eips::BlockId,
     primitives::{Address, U256},
@@ -12,7 +14,11 @@ use roadstead_abi::{Payment, Registry, TestToken, job_id};
 use roadstead_core::ports::{ChainError, ChainReader, Head};
 use roadstead_types::{Job, JobId, Market, Registration, Terms};
 
-use crate::connection::{Connection, malformed, rpc};
+use crate::{
+    account::{Account, MarketAccount},
+    connection::{Connection, malformed, rpc},
+    wallet::Wallet,
+};
 
 /// One market, read through one connection. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,9 +38,19 @@ impl MarketClient {
         Self { connection, market }
     }
 
-    /// The facts about the market.
-    pub const fn market(&self) -> &Market {
+    pub(crate) const fn market(&self) -> &Market {
         &self.market
+    }
+
+    /// An account that writes to the market. There must be one per wallet, because its transactions take turns.
+    pub fn account(&self, wallet: Wallet) -> MarketAccount {
+        let account = Account::new(self.connection.clone(), self.market.chain_id, wallet);
+        MarketAccount::new(account, self.market.clone())
+    }
+
+    /// How often the chain is asked for news.
+    pub const fn poll_interval(&self) -> Duration {
+        self.connection.poll_interval()
     }
 
     pub(crate) const fn connection(&self) -> &Connection {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-/// What the tests of the chain poke at. `Probe.hex` is its creation code: solc 0.8.37, EVM version osaka, optimizer
-/// with 200 runs, no metadata hash.
+/// What the tests of the chain poke at.
 contract Probe {
     event Stored(address indexed who, uint256 indexed key, uint256 value);
     event Noted(string text);

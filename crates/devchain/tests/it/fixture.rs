@@ -1,6 +1,8 @@
 //! Chains, accounts and the contract that the tests share.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
 
 use alloy::network::{EthereumWallet, TransactionBuilder};
 use alloy::primitives::{Address, Bytes, U256, address, b256};
@@ -10,6 +12,7 @@ use alloy::rpc::types::TransactionRequest;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use roadstead_devchain::{Config, Devchain, ManualClock, Mining, Server, serve};
+use serde_json::{Value, json};
 
 sol! {
     #[derive(Debug)]
@@ -71,9 +74,32 @@ pub(crate) fn bob() -> PrivateKeySigner {
     .unwrap()
 }
 
-/// The creation code of the probe.
+/// The creation code of the probe, compiled once by the Solidity compiler on the path.
 pub(crate) fn probe_code() -> Bytes {
-    include_str!("Probe.hex").trim().parse().unwrap()
+    static CODE: OnceLock<Bytes> = OnceLock::new();
+    CODE.get_or_init(compile_probe).clone()
+}
+
+fn compile_probe() -> Bytes {
+    let input = json!({
+        "language": "Solidity",
+        "sources": { "Probe.sol": { "content": include_str!("Probe.sol") } },
+        "settings": {
+            "evmVersion": "osaka",
+            "outputSelection": { "Probe.sol": { "Probe": ["evm.bytecode.object"] } },
+        },
+    });
+    let compiler = Command::new("solc")
+        .arg("--standard-json")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut compiler = compiler.expect("solc does not start from the PATH: run script/setup");
+    compiler.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = compiler.wait_with_output().unwrap();
+    let output: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let code = &output["contracts"]["Probe.sol"]["Probe"]["evm"]["bytecode"]["object"];
+    code.as_str().unwrap_or_else(|| panic!("{output}")).parse().unwrap()
 }
 
 pub(crate) fn deployment() -> TransactionRequest {

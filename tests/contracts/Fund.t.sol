@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+
+import {IEscrow} from "../../contracts/interfaces/IEscrow.sol";
+import {Terms} from "../../contracts/types/Job.sol";
+import {PaymentFixture} from "./utils/PaymentFixture.sol";
+
+contract FundTest is PaymentFixture {
+    function test_Fund_CreditsTheAccount() public {
+        vm.prank(sponsor);
+        payment.fund(publisher, 500);
+        vm.prank(publisher);
+        payment.fund(publisher, 70);
+        _assertBalance(publisher, 570);
+        _assertBalance(sponsor, 0);
+        _assertTokens(sponsor, WEALTH - 500);
+        _assertTokens(address(payment), 570);
+    }
+
+    function test_Fund_EmitsFunded() public {
+        vm.expectEmit(address(payment));
+        emit IEscrow.Funded(publisher, sponsor, 500);
+        vm.prank(sponsor);
+        payment.fund(publisher, 500);
+    }
+
+    function test_Fund_FillsWhatOpenFromBalanceSpends() public {
+        _fund(publisher, DEPOSIT);
+        Terms memory terms = _terms();
+        vm.prank(publisher);
+        payment.openFromBalance(terms, DEPOSIT, SOURCE);
+        _assertBalance(publisher, 0);
+    }
+
+    function testFuzz_Fund_AddsExactly(uint96 first, uint96 second) public {
+        token.mint(sponsor, uint256(first) + second);
+        _fund(publisher, first);
+        _fund(publisher, second);
+        _assertBalance(publisher, uint256(first) + second);
+        _assertTokens(address(payment), uint256(first) + second);
+    }
+
+    function test_RevertWhen_TheAccountIsZero() public {
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.ZeroAddress.selector));
+        vm.prank(sponsor);
+        payment.fund(address(0), 500);
+    }
+
+    function test_RevertWhen_TheCallerHasTooLittle() public {
+        bytes4 reason = IERC20Errors.ERC20InsufficientBalance.selector;
+        vm.expectRevert(abi.encodeWithSelector(reason, sponsor, WEALTH, WEALTH + 1));
+        vm.prank(sponsor);
+        payment.fund(publisher, WEALTH + 1);
+    }
+}
