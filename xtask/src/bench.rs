@@ -23,7 +23,7 @@ const SETS: [(&str, &[&str], Option<&str>); 2] = [
 ];
 
 /// Stages in the order they happen; others stand behind them.
-const STAGES: [&str; 6] = ["seal", "publish", "open", "deploy", "first_response", "close"];
+const STAGES: [&str; 5] = ["market", "register", "open", "start_fee", "close"];
 
 /// Runs the benchmark of that name, or lists all.
 pub(crate) fn run(root: &Path, name: Option<&str>, as_json: bool) -> Result<String> {
@@ -179,7 +179,7 @@ mod tests {
 
     fn runs() -> Vec<Stages> {
         let line = r#"{"job":"0x1","timings_ms":{"close":30,"open":10}}"#;
-        let slower = r#"{"timings_ms":{"close":35,"open":10,"seal":20}}"#;
+        let slower = r#"{"timings_ms":{"close":35,"open":10,"market":20}}"#;
         vec![
             Stages { set: "one", stages: parse(line).unwrap() },
             Stages { set: "two", stages: parse(slower).unwrap() },
@@ -192,7 +192,7 @@ mod tests {
         let words: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[0], ["ms", "one", "two"]);
-        assert_eq!(words[1], ["seal", "-", "20"], "stages stand in the order they happen");
+        assert_eq!(words[1], ["market", "-", "20"], "stages stand in the order they happen");
         assert!(words.contains(&vec!["total", "40", "65"]), "{text}");
         assert!(words.contains(&vec!["ratio", "1.00", "1.63"]), "{text}");
         assert_eq!(words.last().unwrap()[..2], ["not", "run:"]);

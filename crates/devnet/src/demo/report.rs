@@ -62,8 +62,6 @@ pub struct DemoTimings {
     pub start_fee: u64,
     /// Notice, refund and withdrawal.
     pub close: u64,
-    /// All of it.
-    pub total: u64,
 }
 
 impl DemoReport {
@@ -85,7 +83,7 @@ impl DemoReport {
             deposit: rented.deposit,
             paid: rented.paid,
             refunded: rented.refunded,
-            timings_ms: clock.timings(),
+            timings_ms: clock.timings,
             not_yet: &NOT_YET,
             token: market.token.clone(),
         }
@@ -94,28 +92,19 @@ impl DemoReport {
 
 /// Measures the stages, one after the other.
 pub(super) struct Stopwatch {
-    started: Instant,
     lap_started: Instant,
     timings: DemoTimings,
 }
 
 impl Stopwatch {
     pub(super) fn start() -> Self {
-        let now = Instant::now();
-        Self { started: now, lap_started: now, timings: DemoTimings::default() }
+        Self { lap_started: Instant::now(), timings: DemoTimings::default() }
     }
 
     /// Ends the current stage, which is the one that `stage` names.
     pub(super) fn lap(&mut self, stage: fn(&mut DemoTimings) -> &mut u64) {
-        *stage(&mut self.timings) = milliseconds_since(self.lap_started);
+        let milliseconds = self.lap_started.elapsed().as_millis();
+        *stage(&mut self.timings) = u64::try_from(milliseconds).unwrap_or(u64::MAX);
         self.lap_started = Instant::now();
     }
-
-    fn timings(&self) -> DemoTimings {
-        DemoTimings { total: milliseconds_since(self.started), ..self.timings }
-    }
-}
-
-fn milliseconds_since(moment: Instant) -> u64 {
-    u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
