@@ -8,7 +8,10 @@ use alloy::{
     primitives::{B256, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::client::RpcClient,
-    transports::{RpcError, TransportErrorKind},
+    transports::{
+        RpcError, TransportErrorKind,
+        http::{Http, reqwest},
+    },
 };
 use roadstead_core::{
     BlockRef,
@@ -27,6 +30,9 @@ pub struct Connection {
 const DEVNET_POLL: Duration = Duration::from_millis(200);
 /// How often any other chain is asked for news.
 const PUBLIC_POLL: Duration = Duration::from_secs(2);
+
+/// How long a node may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 impl Connection {
     /// Wraps a client with any transport. `poll_interval` is how often the node is asked for news.
@@ -55,9 +61,15 @@ impl Connection {
     }
 
     fn http(url: &str, poll_interval: Duration) -> Result<Self, ChainError> {
-        let url =
-            url.parse().map_err(|_| malformed("market file", format!("`{url}` is no URL")))?;
-        Ok(Self::new(RpcClient::new_http(url), poll_interval))
+        let no_url = |_| malformed("market file", format!("`{url}` is no URL"));
+        let url: reqwest::Url = url.parse().map_err(no_url)?;
+        let mut client = reqwest::Client::builder().timeout(ANSWER_TIME);
+        if url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.")) {
+            // A proxy of the environment does not reach this machine's chains.
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| malformed("HTTP client", error.to_string()))?;
+        Ok(Self::new(RpcClient::new(Http::with_client(client, url), false), poll_interval))
     }
 
     /// The id of the chain that answers.

@@ -27,6 +27,9 @@ test money, lets the provider take its start fee, closes the job and refunds the
 outside a folder of its own and takes about 15 seconds; Ctrl-C closes the job and cleans up.
 ";
 
+/// Some terminals say that they have no columns; below this, wrapping helps nobody.
+const MIN_TABLE_WIDTH: u16 = 60;
+
 pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyhow::Result<()> {
     let home = home_folder(home)?;
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
@@ -189,7 +192,9 @@ fn table(report: &DemoReport) -> Table {
     ];
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_some_and(|width| width >= MIN_TABLE_WIDTH) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.set_header(["", "step", "what happened", "not there yet"]);
     for (number, (step, happened, missing)) in (1..).zip(rows) {
         table.add_row([&format!("{number}"), step, &happened, missing]);
