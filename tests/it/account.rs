@@ -1,11 +1,17 @@
 //! One key, many transactions.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use alloy::{primitives::U256, providers::Provider, rpc::types::TransactionRequest};
-use roadstead_chain::{MarketAccount, MarketClient, Wallet};
+use alloy::{
+    primitives::U256,
+    providers::Provider,
+    rpc::{client::RpcClient, types::TransactionRequest},
+};
+use roadstead_chain::{Account, Connection, MarketAccount, MarketClient, Wallet};
 use roadstead_core::ports::{Call, ChainWriter};
+use roadstead_devchain::{Config, Devchain, Mining};
 use roadstead_devnet::ChainChoice;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount};
@@ -83,4 +89,42 @@ async fn a_transaction_that_the_node_lost_is_sent_again() {
     timeout(PATIENCE, sent()).await.unwrap();
     dev("evm_mine", serde_json::json!([])).await;
     call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_waits_too_long_offers_more() {
+    let wallet = Wallet::random();
+    let chain = Devchain::new(Config {
+        accounts: vec![(wallet.address(), U256::from(10u128.pow(20)))],
+        mining: Mining::Manual,
+        ..Config::default()
+    })
+    .unwrap();
+    let client = RpcClient::new(chain.transport(), true);
+    let connection = Connection::new(client.clone(), Duration::from_secs(1));
+    let account = Account::new(connection, chain.chain_id(), wallet);
+    let deploying = tokio::spawn(async move { account.deploy_test_token().await });
+
+    let offer = async || {
+        let block: Value = client.request("eth_getBlockByNumber", ("pending", true)).await.unwrap();
+        let waiting = &block["transactions"][0]["maxFeePerGas"];
+        Some((waiting.as_str()?.parse::<U256>().unwrap(), block["transactions"].clone()))
+    };
+    let raised = async {
+        let mut first = None;
+        loop {
+            match (&first, offer().await) {
+                (Some(first), Some((now, waiting))) if now > *first => {
+                    assert_eq!(waiting.as_array().unwrap().len(), 1, "in place of the first");
+                    break;
+                }
+                (None, Some((now, _))) => first = Some(now),
+                _ => {}
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(PATIENCE, raised).await.unwrap();
+    chain.mine();
+    deploying.await.unwrap().unwrap();
 }

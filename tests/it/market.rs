@@ -51,8 +51,7 @@ impl TestMarket {
 
     /// A client of no crate of ours, which signs with the wallet.
     pub(crate) fn foreign(&self, wallet: &Wallet) -> DynProvider {
-        let signer = PrivateKeySigner::from_bytes(&wallet.to_bytes()).unwrap();
-        let wallet = EthereumWallet::new(signer);
+        let wallet = EthereumWallet::new(signer(wallet));
         let url = self.local.market.rpc[0].parse().unwrap();
         DynProvider::new(ProviderBuilder::new().wallet(wallet).connect_http(url))
     }
@@ -82,6 +81,11 @@ impl TestMarket {
     }
 }
 
+/// The key of a wallet, for what no crate of ours signs.
+pub(crate) fn signer(wallet: &Wallet) -> PrivateKeySigner {
+    wallet.to_hex().parse().unwrap()
+}
+
 pub(crate) fn amount(units: u128) -> TokenAmount {
     TokenAmount::new(units).unwrap()
 }
@@ -90,9 +94,6 @@ pub(crate) fn amount(units: u128) -> TokenAmount {
 pub(crate) async fn tokens(reader: &dyn ChainReader, account: Address) -> U256 {
     reader.token_balance(account).await.unwrap()
 }
-
-/// How often the clients look at a chain that mines at once.
-pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// More than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use alloy::primitives::{Bytes, U256};
 use roadstead_chain::{MarketClient, Wallet};
-use roadstead_core::ports::{Call, ChainError, ChainReader, WriteError};
+use roadstead_core::ports::{Call, ChainError, ChainReader, RegistryEntry, WriteError};
 use roadstead_provider::{Keys, RegistryChange, register};
 use roadstead_publisher::{CloseError, Closed, OpenError, OpenRequest, close, open, withdraw};
 use roadstead_types::{JobStatus, Market, PROFILE_VERSION, Profile, Resources, Seconds};
+use tokio::time::timeout;
 
 use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount, tokens};
 
@@ -54,7 +55,7 @@ async fn money_comes_back_when_the_provider_declines() {
         let (paid, refund) = (amount(50_000), amount(20_000));
         assert_eq!(closed, Closed::Closed { job, paid, refund }, "{chain}");
         let withdrawn = withdraw(&publisher).await.unwrap();
-        assert_eq!(withdrawn.amount, U256::from(20_000));
+        assert_eq!(withdrawn.amount, amount(20_000));
         assert_eq!(withdraw(&publisher).await.unwrap().transaction, None);
         let after = tokens(&*publisher.reader, terms.publisher).await;
         assert_eq!(before - after, U256::from(50_000));
@@ -89,6 +90,53 @@ async fn without_the_provider_the_money_comes_back_after_the_notice() {
         let closed = close(&ports, &terms, from_block, PATIENCE).await.unwrap();
         let refund = amount(70_000);
         assert_eq!(closed, Closed::Closed { job, paid: amount(0), refund }, "{chain}");
+    }
+}
+
+#[tokio::test]
+async fn a_close_that_is_not_confirmed_yet_is_waited_for() {
+    for chain in EVERY_CHAIN {
+        let market = TestMarket::start(&chain).await;
+        let careful = Market { confirmations: 5, ..market.market() };
+        let ports = roadstead_publisher::wire(careful, market.local.publisher.clone()).await;
+        let ports = ports.unwrap();
+        let terms = market.terms(1);
+        let request =
+            OpenRequest { terms: terms.clone(), deposit: amount(70_000), source: Bytes::new() };
+        let job = open(&ports, request).await.unwrap().job;
+        market.provider().await.writer.submit(Call::Decline(terms.clone())).await.unwrap();
+
+        let from_block = market.market().from_block;
+        let closing = tokio::spawn(async move {
+            close(&ports, &terms, from_block, Duration::from_millis(1)).await
+        });
+        let confirmed = async {
+            while !closing.is_finished() {
+                market.pass(1).await;
+            }
+        };
+        timeout(PATIENCE, confirmed).await.unwrap();
+        let closed = closing.await.unwrap().unwrap();
+        let refund = amount(70_000);
+        assert_eq!(closed, Closed::Closed { job, paid: amount(0), refund }, "{chain}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_opened_at_once_do_not_take_each_others_allowance() {
+    for chain in EVERY_CHAIN {
+        let market = TestMarket::start(&chain).await;
+        let ports = market.publisher().await;
+        let mut opening = tokio::task::JoinSet::new();
+        for salt in 0..5 {
+            let deposit = amount(60_000 + u128::from(salt));
+            let request = OpenRequest { terms: market.terms(salt), deposit, source: Bytes::new() };
+            let ports = ports.clone();
+            opening.spawn(async move { open(&ports, request).await });
+        }
+        for opened in opening.join_all().await {
+            assert!(opened.unwrap().transaction.is_some(), "{chain}");
+        }
     }
 }
 
@@ -170,9 +218,13 @@ async fn a_provider_registers_once_and_updates_what_changed() {
         assert_eq!(change("/ip4/127.0.0.1/tcp/1").await, RegistryChange::Unchanged);
         assert_eq!(change("/ip4/127.0.0.1/tcp/2").await, RegistryChange::Updated);
         let account = ports.writer.account();
-        let entry = ports.reader.registration(account).await.unwrap().unwrap();
+        let RegistryEntry::Registered(entry) = ports.reader.registration(account).await.unwrap()
+        else {
+            panic!("it is registered");
+        };
         assert_eq!(entry.keys, [keys.encryption.public_key()]);
         let stranger = Wallet::random().address();
-        assert_eq!(ports.reader.registration(stranger).await.unwrap(), None);
+        let absent = ports.reader.registration(stranger).await.unwrap();
+        assert_eq!(absent, RegistryEntry::Absent);
     }
 }

@@ -4,14 +4,15 @@ use alloy::{
     primitives::{B256, U256},
     providers::Provider,
     rpc::types::TransactionRequest,
-    signers::{SignerSync, local::PrivateKeySigner},
+    signers::SignerSync,
     sol_types::SolCall,
 };
 use roadstead_abi::{Payment, Revert, voucher_digest};
+use roadstead_chain::Wallet;
 use roadstead_publisher::{OpenRequest, open};
 use roadstead_types::{Bill, JobId, JobStatus, Timestamp};
 
-use crate::market::{EVERY_CHAIN, TestMarket, amount};
+use crate::market::{EVERY_CHAIN, TestMarket, amount, signer};
 
 #[tokio::test]
 async fn job_ids_are_those_of_the_contract() {
@@ -54,14 +55,12 @@ async fn a_voucher_signed_here_settles_there() {
         };
         let payment = market.local.market.contracts.payment;
         let digest = voucher_digest(31_337, payment, job, &bill);
-        let sign = |key: B256| {
-            PrivateKeySigner::from_bytes(&key).unwrap().sign_hash_sync(&digest).unwrap()
-        };
-        let settle = |key: B256| {
+        let settle = |wallet: &Wallet| {
+            let signature = signer(wallet).sign_hash_sync(&digest).unwrap();
             let call = Payment::settleCall {
                 terms: (&terms).into(),
                 bill: (&bill).into(),
-                signature: sign(key).as_bytes().to_vec().into(),
+                signature: signature.as_bytes().to_vec().into(),
                 payOut: true,
             };
             TransactionRequest::default().to(payment).input(call.abi_encode().into())
@@ -69,12 +68,12 @@ async fn a_voucher_signed_here_settles_there() {
 
         // A client each: this one counts the nonce of a transaction that it could not send.
         let provider = || market.foreign(&market.local.provider);
-        let forged = provider().send_transaction(settle(market.local.provider.to_bytes())).await;
+        let forged = provider().send_transaction(settle(&market.local.provider)).await;
         let refused = forged.unwrap_err();
         let data = refused.as_error_resp().unwrap().as_revert_data().unwrap();
         assert!(Revert::decode(&data).to_string().starts_with("the voucher is not signed by"));
 
-        let sent = provider().send_transaction(settle(market.local.publisher.to_bytes())).await;
+        let sent = provider().send_transaction(settle(&market.local.publisher)).await;
         assert!(sent.unwrap().get_receipt().await.unwrap().status(), "{chain}");
         let settled = ports.reader.job(job).await.unwrap();
         assert_eq!(settled.status(), JobStatus::Open);

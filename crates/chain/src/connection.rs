@@ -1,6 +1,6 @@
 //! One JSON-RPC connection, checked to be the chain that was asked for.
 
-use std::time::Duration;
+use std::{error::Error, net::IpAddr, time::Duration};
 
 use alloy::{
     eips::BlockNumberOrTag,
@@ -46,29 +46,37 @@ impl Connection {
         Self::http(url, DEVNET_POLL)
     }
 
-    /// Connects to the first of the market's addresses that answers, and makes sure that it is the market's chain.
+    /// Connects to the first of the market's addresses that answers and is the market's chain. The choice stands for
+    /// the life of the connection.
     pub async fn to_market(market: &Market) -> Result<Self, ChainError> {
         let poll_interval = if market.devnet { DEVNET_POLL } else { PUBLIC_POLL };
         let mut failure = None;
         for url in &market.rpc {
-            let connection = Self::http(url, poll_interval)?;
-            match connection.check(market.chain_id, market.genesis).await {
-                Err(error) if error.is_retryable() => failure = failure.or(Some(error)),
-                checked => return checked.map(|()| connection),
+            let connected = async {
+                let connection = Self::http(url, poll_interval)?;
+                connection.check(market).await.map(|()| connection)
+            };
+            match connected.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(failure.unwrap_or_else(|| malformed("market file", "names no RPC address")))
+        let address = market.rpc.join(", ");
+        Err(failure.unwrap_or(ChainError::BadAddress { address, reason: "it names no node" }))
     }
 
-    fn http(url: &str, poll_interval: Duration) -> Result<Self, ChainError> {
-        let no_url = |_| malformed("market file", format!("`{url}` is no URL"));
-        let url: reqwest::Url = url.parse().map_err(no_url)?;
+    fn http(address: &str, poll_interval: Duration) -> Result<Self, ChainError> {
+        let bad = |reason| ChainError::BadAddress { address: address.to_owned(), reason };
+        let url: reqwest::Url = address.parse().map_err(|_| bad("it is no URL"))?;
+        if url.scheme() != "http" {
+            return Err(bad("only http:// is supported so far"));
+        }
         let mut client = reqwest::Client::builder().timeout(ANSWER_TIME);
-        if url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.")) {
+        if is_loopback(&url) {
             // A proxy of the environment does not reach this machine's chains.
             client = client.no_proxy();
         }
-        let client = client.build().map_err(|error| malformed("HTTP client", error.to_string()))?;
+        let client = client.build().map_err(|_| bad("there is no HTTP client for it"))?;
         Ok(Self::new(RpcClient::new(Http::with_client(client, url), false), poll_interval))
     }
 
@@ -89,7 +97,7 @@ impl Connection {
     pub async fn head(&self) -> Result<Head, ChainError> {
         match self.block(BlockNumberOrTag::Latest).await? {
             Some(head) => Ok(head),
-            None => Err(malformed("eth_getBlockByNumber", "there is no latest block")),
+            None => Err(ChainError::Moved { operation: "eth_getBlockByNumber" }),
         }
     }
 
@@ -121,24 +129,89 @@ impl Connection {
         self.poll_interval
     }
 
-    async fn check(&self, chain_id: u64, genesis: B256) -> Result<(), ChainError> {
-        let differs = |what, found: String, expected: String| {
+    /// Makes sure that the market's chain answers, and not another one or another life of it.
+    pub(crate) async fn check(&self, market: &Market) -> Result<(), ChainError> {
+        let same = |what, found: String, expected: String| {
             if found == expected {
                 Ok(())
             } else {
                 Err(ChainError::AnotherChain { what, found, expected })
             }
         };
-        differs("id", self.chain_id().await?.to_string(), chain_id.to_string())?;
-        differs("genesis hash", self.genesis().await?.to_string(), genesis.to_string())
+        same("id", self.chain_id().await?.to_string(), market.chain_id.to_string())?;
+        same("genesis hash", self.genesis().await?.to_string(), market.genesis.to_string())
     }
 }
 
-/// Names the operation that a transport error belongs to.
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Names the operation that a transport error belongs to. An address may hold a password, so it is left out.
 pub(crate) fn rpc(operation: &'static str) -> impl Fn(RpcError<TransportErrorKind>) -> ChainError {
-    move |error| ChainError::Rpc { operation, source: error.into() }
+    move |error| {
+        let source: Box<dyn Error + Send + Sync> = match error {
+            RpcError::Transport(TransportErrorKind::Custom(error)) => {
+                match error.downcast::<reqwest::Error>() {
+                    Ok(error) => error.without_url().into(),
+                    Err(error) => error,
+                }
+            }
+            error => error.into(),
+        };
+        ChainError::Rpc { operation, source }
+    }
 }
 
 pub(crate) fn malformed(operation: &'static str, reason: impl Into<String>) -> ChainError {
     ChainError::Malformed { operation, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_all_its_names() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8545", true),
+            ("http://127.8.8.8", true),
+            ("http://localhost:1/", true),
+            ("http://[::1]:8545", true),
+            ("http://127.0.0.1.example.org", false),
+            ("http://10.0.0.1:8545", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_says_why() {
+        for (address, reason) in [
+            ("http://", "it is no URL"),
+            ("127.0.0.1:8545", "it is no URL"),
+            ("https://example.org", "only http:// is supported so far"),
+            ("file:///etc/passwd", "only http:// is supported so far"),
+        ] {
+            let refused = Connection::devnet(address).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_never_answers_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let asked = Connection::devnet(&url).unwrap().chain_id().await;
+        assert!(asked.unwrap_err().is_retryable());
+    }
+
+    #[tokio::test]
+    async fn an_error_shows_no_password() {
+        let connection = Connection::devnet("http://user:secret@127.0.0.1:1/key").unwrap();
+        let error = connection.chain_id().await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(!format!("{error} {source} {source:?}").contains("secret"), "{source:?}");
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) fn place(log: &Log) -> Result<(BlockRef, u64), ChainError> {
         (Some(number), Some(hash), Some(index)) if !log.removed => {
             Ok((BlockRef { number, hash }, index))
         }
-        _ => Err(malformed("eth_getLogs", "a log is in no block")),
+        _ => Err(ChainError::Moved { operation: "eth_getLogs" }),
     }
 }
 

@@ -5,10 +5,13 @@
 //! 1. asks for the head, and stops short of it by the market's confirmations;
 //! 2. compares the newest block the cursor remembers with the chain. Where they differ, it walks the trail back to a
 //!    block that both have; what was read after that is reported as undone;
-//! 3. reads the logs of at most [`MAX_BLOCKS`] blocks, and remembers the last of them with its hash.
+//! 3. reads the logs of at most [`MAX_BLOCKS`] blocks, of fewer where the node refuses so many, and remembers the last
+//!    of them with its hash.
 //!
-//! Step 3 may see a reorganisation half done. That heals itself: a block hash commits to all before it, so the
-//! remembered one no longer fits at the next poll, and what was read with it is undone and read again.
+//! The questions of one poll must see one chain. A single block, which is what a client that keeps up reads, is asked
+//! for by its hash, so a node that does not have it cannot answer as if it were empty. After a longer range its last
+//! block is asked for once more, and the poll is repeated where it changed. What remains is a set of nodes behind one
+//! address that lag behind each other by whole ranges: against that there are confirmations.
 
 use std::collections::HashMap;
 
@@ -33,8 +36,10 @@ use crate::{
     market::MarketClient,
 };
 
+const GET_LOGS: &str = "eth_getLogs";
+
 /// How many blocks are read at once: public nodes limit the range of a question.
-pub(crate) const MAX_BLOCKS: u64 = 1_000;
+const MAX_BLOCKS: u64 = 1_000;
 
 /// How many jobs are named in one question: public nodes limit the length of a list.
 const MAX_JOBS: usize = 256;
@@ -47,28 +52,36 @@ impl ChainEvents for MarketClient {
         filter: &EventFilter,
     ) -> Result<EventBatch, ChainError> {
         let head = self.connection().head().await?.block;
-        let unchanged = |cursor| EventBatch { undone_from: None, events: Vec::new(), cursor };
-        if cursor.trail.last().is_some_and(|last| head.number < last.number) {
+        let unchanged =
+            EventBatch { undone_from: None, events: Vec::new(), cursor: cursor.clone() };
+        if cursor.last().is_some_and(|last| head.number < last.number) {
             // A node that lags behind, or a shorter chain that is still to grow: neither undoes anything yet.
-            return Ok(unchanged(cursor.clone()));
+            return Ok(unchanged);
         }
         let (cursor, undone_from) = self.rewind(cursor.clone(), head).await?;
-        let unchanged = EventBatch { undone_from, ..unchanged(cursor) };
+        let unchanged = EventBatch { undone_from, cursor, ..unchanged };
 
         let Some(confirmed) = head.number.checked_sub(self.market().confirmations) else {
             return Ok(unchanged);
         };
-        let from = unchanged.cursor.next;
-        let to = confirmed.min(from.saturating_add(MAX_BLOCKS - 1));
+        let from = unchanged.cursor.next();
+        let mut to = confirmed.min(from.saturating_add(MAX_BLOCKS - 1));
         if to < from {
             return Ok(unchanged);
         }
-        let Some(last) = self.connection().block(BlockNumberOrTag::Number(to)).await? else {
-            return Ok(unchanged);
-        };
-        let events = self.read(from, to, filter).await?;
-        let cursor = unchanged.cursor.advanced_to(last.block);
-        Ok(EventBatch { undone_from, events, cursor })
+        loop {
+            match self.read(from, to, filter).await {
+                Ok((last, events)) => {
+                    let cursor = unchanged.cursor.advanced_to(last);
+                    return Ok(EventBatch { undone_from, events, cursor });
+                }
+                // Nodes limit the blocks or the logs of one answer, each in its own words.
+                Err(ChainError::Rpc { operation: GET_LOGS, .. }) if to > from => {
+                    to = from + (to - from) / 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -79,41 +92,45 @@ impl MarketClient {
         mut cursor: Cursor,
         head: BlockRef,
     ) -> Result<(Cursor, Option<u64>), ChainError> {
-        let is_whole = cursor.is_whole();
-        let oldest = cursor.trail.first().map(|block| block.number);
+        let horizon = cursor.horizon();
         let mut undone_from = None;
-        while let Some(last) = cursor.trail.last().copied() {
-            if last == head || self.holds(last).await? {
+        while let Some(last) = cursor.last() {
+            if last == head || self.block_at(last.number).await? == last {
                 break;
             }
-            cursor.trail.pop();
-            let next = match (cursor.trail.last(), oldest) {
-                (Some(ancestor), _) => ancestor.number + 1,
-                (None, _) if is_whole => self.market().from_block,
-                (None, oldest) => {
-                    let oldest = oldest.unwrap_or_default();
-                    return Err(ChainError::ReorganisedTooDeep { oldest });
-                }
-            };
-            cursor.next = next;
-            undone_from = Some(next);
+            cursor = cursor.rewound().ok_or(ChainError::ReorganisedTooDeep { horizon })?;
+            undone_from = Some(cursor.next());
+        }
+        if undone_from.is_some() && cursor.last().is_none() {
+            // Nothing that was read is left: is it still the same chain?
+            self.connection().check(self.market()).await?;
         }
         Ok((cursor, undone_from))
     }
 
-    async fn holds(&self, block: BlockRef) -> Result<bool, ChainError> {
-        let found = self.connection().block(BlockNumberOrTag::Number(block.number)).await?;
-        Ok(found.is_some_and(|found| found.block == block))
+    async fn block_at(&self, number: u64) -> Result<BlockRef, ChainError> {
+        let operation = "eth_getBlockByNumber";
+        match self.connection().block(BlockNumberOrTag::Number(number)).await? {
+            Some(found) if found.block.number == number => Ok(found.block),
+            Some(_) => Err(malformed(operation, "it is another block")),
+            None => Err(ChainError::Moved { operation }),
+        }
     }
 
+    /// Reads all blocks from `from` to `to`, and says which block `to` was.
     async fn read(
         &self,
         from: u64,
         to: u64,
         filter: &EventFilter,
-    ) -> Result<Vec<Located<(JobId, JobEvent)>>, ChainError> {
-        let range =
-            Filter::new().address(self.market().contracts.payment).from_block(from).to_block(to);
+    ) -> Result<(BlockRef, Vec<Located<(JobId, JobEvent)>>), ChainError> {
+        let last = self.block_at(to).await?;
+        let range = Filter::new().address(self.market().contracts.payment);
+        let range = if from == to {
+            range.at_block_hash(last.hash)
+        } else {
+            range.from_block(from).to_block(to)
+        };
         let openings = range.clone().event_signature(Payment::Opened::SIGNATURE_HASH);
         let openings = match filter.party {
             Party::Provider(account) => openings.topic1(account.into_word()),
@@ -122,7 +139,7 @@ impl MarketClient {
         };
         let mut found = Vec::new();
         let mut jobs = filter.jobs.clone();
-        for log in self.logs(&openings, from, to).await? {
+        for log in self.logs(&openings, from, last).await? {
             let event = decode::opening(self.market(), &log)?;
             jobs.push(event.0);
             found.push((log, event));
@@ -134,21 +151,36 @@ impl MarketClient {
                 .clone()
                 .event_signature(decode::JOB_EVENTS.to_vec())
                 .topic1(some.iter().map(|job| job.0).collect::<Vec<B256>>());
-            for log in self.logs(&changes, from, to).await? {
+            for log in self.logs(&changes, from, last).await? {
                 let event = decode::change(&log)?;
                 found.push((log, event));
             }
         }
-        self.locate(found).await
+        if from < to && self.block_at(to).await? != last {
+            return Err(ChainError::Moved { operation: GET_LOGS });
+        }
+        Ok((last, self.locate(found).await?))
     }
 
-    async fn logs(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<Log>, ChainError> {
+    /// Asks for logs, and believes only those that were asked for.
+    async fn logs(
+        &self,
+        filter: &Filter,
+        from: u64,
+        last: BlockRef,
+    ) -> Result<Vec<Log>, ChainError> {
         let logs = self.connection().provider().get_logs(filter).await;
-        let logs = logs.map_err(rpc("eth_getLogs"))?;
+        let logs = logs.map_err(rpc(GET_LOGS))?;
         for log in &logs {
             let (block, _) = decode::place(log)?;
-            if block.number < from || block.number > to {
-                return Err(malformed("eth_getLogs", "a log lies outside the range asked for"));
+            if block.number == last.number && block.hash != last.hash {
+                return Err(ChainError::Moved { operation: GET_LOGS });
+            }
+            let is_wanted = (from..=last.number).contains(&block.number)
+                && filter.matches_address(log.address())
+                && filter.matches_topics(log.topics());
+            if !is_wanted {
+                return Err(malformed(GET_LOGS, "a log was not asked for"));
             }
         }
         Ok(logs)
@@ -176,11 +208,11 @@ impl MarketClient {
     }
 
     async fn time_of(&self, block: BlockRef) -> Result<Timestamp, ChainError> {
-        let method = "eth_getBlockByHash";
+        let operation = "eth_getBlockByHash";
         let found = self.connection().provider().get_block_by_hash(block.hash).await;
-        match found.map_err(rpc(method))? {
+        match found.map_err(rpc(operation))? {
             Some(found) => Ok(Timestamp::from_block(found.header.timestamp)),
-            None => Err(malformed(method, format!("block {} is gone", block.hash))),
+            None => Err(ChainError::Moved { operation }),
         }
     }
 }

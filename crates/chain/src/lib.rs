@@ -10,6 +10,7 @@ mod connection;
 mod decode;
 mod deploy;
 mod events;
+mod fees;
 mod market;
 mod wallet;
 

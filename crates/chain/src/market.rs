@@ -11,7 +11,7 @@ use alloy::{
 };
 use async_trait::async_trait;
 use roadstead_abi::{Payment, Registry, TestToken, job_id};
-use roadstead_core::ports::{ChainError, ChainReader, Head};
+use roadstead_core::ports::{ChainError, ChainReader, Head, RegistryEntry};
 use roadstead_types::{Job, JobId, Market, Registration, Terms};
 
 use crate::{
@@ -95,12 +95,13 @@ impl ChainReader for MarketClient {
         self.view(self.market.token.address, &call).await
     }
 
-    async fn registration(&self, provider: Address) -> Result<Option<Registration>, ChainError> {
+    async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError> {
         let registry = self.market.contracts.registry;
         if !self.view(registry, &Registry::isRegisteredCall { provider }).await? {
-            return Ok(None);
+            return Ok(RegistryEntry::Absent);
         }
         let entry = self.view(registry, &Registry::providerOfCall { provider }).await?;
-        Ok(Registration::try_from(entry.registration).ok())
+        let usable = Registration::try_from(entry.registration);
+        Ok(usable.map_or(RegistryEntry::Unusable, RegistryEntry::Registered))
     }
 }

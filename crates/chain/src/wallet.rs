@@ -3,9 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use alloy::{
-    primitives::{Address, B256},
+    primitives::{Address, hex},
     signers::local::PrivateKeySigner,
 };
+use zeroize::Zeroizing;
 
 /// A secp256k1 key. `Debug` shows its address alone.
 #[derive(Clone)]
@@ -27,9 +28,10 @@ impl Wallet {
         self.0.address()
     }
 
-    /// The secret, for the file that keeps it.
-    pub fn to_bytes(&self) -> B256 {
-        self.0.to_bytes()
+    /// The secret, for the file that keeps it: 64 hexadecimal digits behind `0x`.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(self.0.to_bytes().0);
+        Zeroizing::new(hex::encode_prefixed(bytes.as_slice()))
     }
 
     pub(crate) const fn signer(&self) -> &PrivateKeySigner {
@@ -53,14 +55,12 @@ impl fmt::Debug for Wallet {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::hex;
-
     use super::*;
 
     #[test]
     fn a_stored_key_is_the_same_account_and_is_not_shown() {
         let wallet = Wallet::random();
-        let stored = format!("0x{}\n", hex::encode(wallet.to_bytes()));
+        let stored = format!("{}\n", *wallet.to_hex());
         assert_eq!(stored.parse::<Wallet>().unwrap().address(), wallet.address());
         assert!(!format!("{wallet:?}").contains(stored.trim()));
     }

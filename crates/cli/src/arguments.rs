@@ -1,4 +1,5 @@
-//! What can be said on the command line. Every setting has an environment variable `ROADSTEAD_*` beside its flag.
+//! What can be said on the command line. What is set once for many commands has an environment variable `ROADSTEAD_*`
+//! beside its flag.
 
 use std::path::PathBuf;
 

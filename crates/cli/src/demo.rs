@@ -1,18 +1,24 @@
 //! `roadstead demo`: draws the demonstration while it plays.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
+    pin::pin,
     sync::{Arc, OnceLock},
 };
 
 use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
-use roadstead_devnet::demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport};
+use roadstead_devnet::{
+    ChainChoice,
+    demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport},
+};
 use roadstead_provider::ProviderEvent;
 use roadstead_types::{Token, TokenAmount};
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,74 +29,126 @@ use crate::{
 
 const PREFACE: &str = "\
 This plays a market on this machine: a chain, its contracts, a publisher and a provider. It opens a job with
-test money, lets the provider take its start fee, closes the job and refunds the rest. It changes nothing
-outside a folder of its own and takes about 15 seconds; Ctrl-C closes the job and cleans up.
+test money, lets the provider take its start fee, closes the job and refunds the rest. It takes about 15
+seconds; Ctrl-C closes the job and cleans up.
 ";
 
 /// Some terminals say that they have no columns; below this, wrapping helps nobody.
 const MIN_TABLE_WIDTH: u16 = 60;
 
 pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyhow::Result<()> {
-    let home = home_folder(home)?;
-    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-    let folder = tempfile::Builder::new()
-        .prefix("demo-")
-        .tempdir_in(&home)
-        .with_context(|| format!("cannot create a folder in {}", home.display()))?;
-
     let progress = Progress::start();
-    let stop = stop_on_signals(progress.clone())?;
+    let mut signals = Signals::listen()?;
     progress.line(PREFACE);
+    if let ChainChoice::Url(url) = &command.chain {
+        progress.line(format!("What it deploys stays on the chain at {url}.\n"));
+    }
+    let home = Home::find(home)?;
+    let folder = home.demo_folder()?;
+
     progress.wait_for("starting the chain, deploying the contracts");
-    let config = DemoConfig { chain: command.chain, folder: folder.path().to_owned() };
     let picture = Arc::new(Picture { progress: progress.clone(), token: OnceLock::new() });
     let drawn = picture.clone();
-    let played = demo::run(config, stop, move |event| drawn.draw(&event)).await;
+    let config = DemoConfig { chain: command.chain, folder: folder.path().to_owned() };
+    let stop = CancellationToken::new();
+    let mut playing = pin!(demo::run(config, stop.clone(), move |event| drawn.draw(&event)));
+    let played = loop {
+        // Cancel-safe: the demonstration goes on where it was, and a signal is not lost by not being waited for.
+        tokio::select! {
+            played = &mut playing => break Some(played),
+            () = signals.next() => {}
+        }
+        if stop.is_cancelled() {
+            break None;
+        }
+        progress.line("Interrupted: closing what is open. Once more to give that up.");
+        stop.cancel();
+    };
     progress.finish();
-    if let Err(DemoError::Interrupted { refund }) = &played {
-        progress.line(match refund {
-            Some(refund) => format!("The job was closed, {} came back.", picture.show(*refund)),
-            None => "No job was open.".to_owned(),
-        });
-    }
-    clean_up(folder, command.keep, &progress)?;
+    let cleaned = home.clean_up(folder, command.keep, &progress);
 
-    let report = played?;
+    let report = match played {
+        None => return Err(Abandoned.into()),
+        Some(Err(DemoError::Interrupted { refund })) => {
+            progress.line(match refund {
+                Some(refund) => format!("The job was closed, {} came back.", picture.show(refund)),
+                None => "No job was open.".to_owned(),
+            });
+            return Err(DemoError::Interrupted { refund }.into());
+        }
+        Some(played) => played?,
+    };
+    cleaned?;
     if command.json { output::print_json(&report) } else { Ok(output::print(table(&report))?) }
 }
 
-/// The user's choice, else the place for data by the XDG rules.
-fn home_folder(chosen: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    chosen
-        .or_else(|| Some(dirs::data_dir()?.join("roadstead")))
-        .context("there is no home folder; name one by --home or ROADSTEAD_HOME")
+/// The user gave up while the demonstration was cleaning up.
+#[derive(Debug, thiserror::Error)]
+#[error("given up; on a chain that still runs, the job may be open")]
+pub(crate) struct Abandoned;
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-/// A token that Ctrl-C and SIGTERM cancel.
-fn stop_on_signals(progress: Progress) -> io::Result<CancellationToken> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
         // Cancel-safe, both: a signal is not lost by not being waited for.
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-        progress.line("Interrupted: closing what is open.");
-        cancelled.cancel();
-    });
-    Ok(stop)
+    }
 }
 
-fn clean_up(folder: TempDir, keep: bool, progress: &Progress) -> anyhow::Result<()> {
-    if keep {
-        progress.line(format!("Kept: {}", folder.keep().display()));
-        return Ok(());
+/// The folder for everything that is kept.
+struct Home {
+    path: PathBuf,
+    /// Whether it was made just now, and goes again if nothing stays in it.
+    is_new: bool,
+}
+
+impl Home {
+    /// The user's choice, else the place for data by the XDG rules; for its owner alone where it is made now.
+    fn find(chosen: Option<PathBuf>) -> anyhow::Result<Self> {
+        let path = chosen
+            .or_else(|| Some(dirs::data_dir()?.join("roadstead")))
+            .context("there is no home folder; name one by --home or ROADSTEAD_HOME")?;
+        let is_new = !path.exists();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { path, is_new })
     }
-    let path = folder.path().to_owned();
-    folder.close().with_context(|| format!("cannot remove {}", path.display()))
+
+    fn demo_folder(&self) -> anyhow::Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("demo-")
+            .tempdir_in(&self.path)
+            .with_context(|| format!("cannot create a folder in {}", self.path.display()))
+    }
+
+    fn clean_up(&self, folder: TempDir, keep: bool, progress: &Progress) -> anyhow::Result<()> {
+        if keep {
+            progress.line(format!("Kept: {}", folder.keep().display()));
+            return Ok(());
+        }
+        let path = folder.path().to_owned();
+        folder.close().with_context(|| format!("cannot remove {}", path.display()))?;
+        if self.is_new {
+            // It stays where somebody else uses it by now.
+            let _ = fs::remove_dir(&self.path);
+        }
+        Ok(())
+    }
 }
 
 /// Draws what happens.
@@ -165,30 +223,16 @@ impl Picture {
 /// What happened, and what of a whole market is not there yet.
 fn table(report: &DemoReport) -> Table {
     let show = |amount| report.token.format(amount);
+    let (deposit, paid, refunded) =
+        (show(report.deposit), show(report.paid), show(report.refunded));
     let rows = [
-        ("chain and contracts", format!("chain {} ({})", report.chain_id, report.chain), ""),
-        (
-            "provider",
-            "registered; its daemon follows the chain".into(),
-            "answering at its endpoint",
-        ),
-        (
-            "publisher opens the job",
-            format!("deposit {}", show(report.deposit)),
-            "image, content store, bundle",
-        ),
-        (
-            "provider serves the job",
-            format!("seen by its event alone; start fee {}", show(report.paid)),
-            "container",
-        ),
-        ("publisher calls the service", String::new(), "all of it"),
-        ("metering and settlement", String::new(), "all of it"),
-        (
-            "publisher closes",
-            format!("paid {} + refunded {} = deposit", show(report.paid), show(report.refunded)),
-            "last voucher, bill",
-        ),
+        ("chain and contracts", format!("chain {} ({})", report.chain_id, report.chain)),
+        ("provider", "registered; its daemon follows the chain".to_owned()),
+        ("publisher opens the job", format!("deposit {deposit}")),
+        ("provider serves the job", format!("seen by its event alone; start fee {paid}")),
+        ("publisher calls the service", String::new()),
+        ("metering and settlement", String::new()),
+        ("publisher closes", format!("paid {paid} + refunded {refunded} = deposit")),
     ];
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -196,8 +240,10 @@ fn table(report: &DemoReport) -> Table {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table.set_header(["", "step", "what happened", "not there yet"]);
-    for (number, (step, happened, missing)) in (1..).zip(rows) {
-        table.add_row([&format!("{number}"), step, &happened, missing]);
+    for (number, (step, happened)) in (1u8..).zip(rows) {
+        let missing = report.not_yet.iter().filter(|part| part.step == number);
+        let missing: Vec<_> = missing.map(|part| part.what).collect();
+        table.add_row([&number.to_string(), step, &happened, &missing.join(", ")]);
     }
     table
 }

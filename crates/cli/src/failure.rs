@@ -7,26 +7,33 @@ use std::{
 };
 
 use roadstead_core::ports::ChainError;
-use roadstead_devnet::{AnvilError, ChainStartError, demo::DemoError};
+use roadstead_devnet::{AnvilError, ChainStartError, MarketStartError, demo::DemoError};
+
+use crate::demo::Abandoned;
 
 /// Exit status of a command that the user interrupted, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
+/// The most that one error may say, in characters: causes come from nodes and contracts as well.
+const MAX_LENGTH: usize = 2_000;
+
 /// Prints an error with all its causes and a hint, and gives the exit status.
 pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
     let mut text = format!("error: {}\n", with_causes(error.as_ref()));
-    if let Some(hint) = error.chain().find_map(hint) {
+    if let Some(hint) = error.downcast_ref().and_then(hint) {
         text.push_str(&format!("\nhint: {hint}\n"));
     }
     // There is nobody to tell that standard error is gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
-    match error.downcast_ref::<DemoError>() {
-        Some(DemoError::Interrupted { .. }) => ExitCode::from(INTERRUPTED),
-        _ => ExitCode::FAILURE,
+    let is_interrupted = matches!(error.downcast_ref(), Some(DemoError::Interrupted { .. }));
+    if is_interrupted || error.is::<Abandoned>() {
+        return ExitCode::from(INTERRUPTED);
     }
+    ExitCode::FAILURE
 }
 
-/// An error and its causes on one line. A cause that the text before it ends with is not repeated.
+/// An error and its causes on one line. A cause that the text before it ends with is not repeated, and nothing in it
+/// can move the cursor of a terminal.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -38,19 +45,39 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(plain).take(MAX_LENGTH).collect()
 }
 
-fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if let Some(DemoError::Chain(ChainStartError::Anvil(AnvilError::Missing))) =
-        error.downcast_ref()
-    {
-        return Some("`script/setup` installs it; or leave out `--chain anvil`");
-    }
-    match error.downcast_ref()? {
-        ChainError::Rpc { .. } => {
+fn hint(error: &DemoError) -> Option<&'static str> {
+    match error {
+        DemoError::Chain(ChainStartError::Anvil(AnvilError::Missing)) => {
+            Some("`script/setup` installs it; or leave out `--chain anvil`")
+        }
+        DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => {
             Some("is there a development chain at that address? `anvil` starts one")
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_each_other_and_are_not_repeated() {
+        let cause = anyhow::anyhow!("the disk is full");
+        let error = cause.context("cannot write: the disk is full").context("cannot start");
+        let shown = with_causes(error.as_ref());
+        assert_eq!(shown, "cannot start: cannot write: the disk is full");
+    }
+
+    #[test]
+    fn a_hostile_cause_is_cut_and_cannot_clear_the_screen() {
+        let hostile = format!("\u{1b}[2J{}", "x".repeat(1_000_000));
+        let shown = with_causes(anyhow::anyhow!(hostile).as_ref());
+        assert!(shown.starts_with("\u{fffd}[2Jxxx"));
+        assert_eq!(shown.chars().count(), MAX_LENGTH);
     }
 }

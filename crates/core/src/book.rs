@@ -1,14 +1,15 @@
 //! The jobs that a client follows, folded from events, with what it takes to undo them.
 //!
-//! Owns nothing durable: after a crash the same events, read again from the cursor's start, make the same book.
+//! Owns nothing durable: after a crash the same events, read again from the cursor's start, make the same book. It is
+//! bounded by the jobs that are open and by the events that a reorganisation could still undo.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use roadstead_types::{Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
 
 use crate::{
     duty::{Duty, duty_of},
-    event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening},
+    event::{BlockRef, EventBatch, JobEvent, Located},
 };
 
 /// The jobs of one client.
@@ -21,21 +22,31 @@ pub struct JobBook {
 /// One job as the events tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRecord {
-    opening: Opening,
-    history: Vec<Located<JobEvent>>,
+    terms: Terms,
+    opened_in: BlockRef,
+    /// The slot after the events that are final.
+    settled: Job,
+    /// Events that can still be undone.
+    recent: VecDeque<Located<JobEvent>>,
     job: Job,
     acted_in: Option<u64>,
 }
 
 impl JobRecord {
-    /// What both sides agreed on.
-    pub const fn terms(&self) -> &Terms {
-        &self.opening.terms
+    fn new(terms: Terms, opened_in: BlockRef) -> Self {
+        Self {
+            terms,
+            opened_in,
+            settled: Job::default(),
+            recent: VecDeque::new(),
+            job: Job::default(),
+            acted_in: None,
+        }
     }
 
-    /// Where the bundle may be found: a stranger's hint.
-    pub fn source(&self) -> &[u8] {
-        &self.opening.source
+    /// What both sides agreed on.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// The state of the escrow's slot after the events so far.
@@ -44,71 +55,74 @@ impl JobRecord {
     }
 
     /// The block that opened it.
-    pub fn opened_in(&self) -> BlockRef {
-        self.history[0].block
+    pub const fn opened_in(&self) -> BlockRef {
+        self.opened_in
     }
 
     fn push(&mut self, event: Located<JobEvent>) {
-        let is_new = self.history.last().is_none_or(|last| {
+        let is_new = self.recent.back().is_none_or(|last| {
             (last.block.number, last.log_index) < (event.block.number, event.log_index)
         });
         if is_new {
             fold(&mut self.job, &event);
-            self.history.push(event);
+            self.recent.push_back(event);
         }
     }
 
     fn undo_from(&mut self, block: u64) {
-        self.history.retain(|event| event.block.number < block);
-        self.job = Job::default();
-        for event in &self.history {
+        self.recent.retain(|event| event.block.number < block);
+        self.job = self.settled;
+        for event in &self.recent {
             fold(&mut self.job, event);
         }
         if self.acted_in.is_some_and(|acted_in| acted_in >= block) {
             self.acted_in = None;
         }
     }
+
+    /// Keeps only the outcome of what cannot be undone any more.
+    fn settle_before(&mut self, horizon: u64) {
+        while let Some(event) = self.recent.pop_front_if(|event| event.block.number < horizon) {
+            fold(&mut self.settled, &event);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.settled.status() == JobStatus::Closed
+    }
 }
 
 impl JobBook {
-    /// Takes in a batch. A batch, or an event, that comes twice changes nothing the second time.
+    /// Takes in a batch. A batch, or an event, that comes twice changes nothing the second time. A job whose close
+    /// cannot be undone any more leaves the book.
     pub fn apply(&mut self, batch: EventBatch) {
         if let Some(block) = batch.undone_from {
+            self.jobs.retain(|_, record| record.opened_in.number < block);
             for record in self.jobs.values_mut() {
                 record.undo_from(block);
             }
-            self.jobs.retain(|_, record| !record.history.is_empty());
         }
         for event in batch.events {
             let Located { block, timestamp, log_index, item: (id, item) } = event;
             if let JobEvent::Opened(opening) = &item {
-                self.jobs.entry(id).or_insert_with(|| JobRecord {
-                    opening: (**opening).clone(),
-                    history: Vec::new(),
-                    job: Job::default(),
-                    acted_in: None,
-                });
+                let opened = || JobRecord::new(opening.terms.clone(), block);
+                self.jobs.entry(id).or_insert_with(opened);
             }
             if let Some(record) = self.jobs.get_mut(&id) {
                 record.push(Located { block, timestamp, log_index, item });
             }
         }
-        self.read_up_to = batch.cursor.next;
+        let horizon = batch.cursor.horizon();
+        self.jobs.retain(|_, record| {
+            record.settle_before(horizon);
+            !record.is_over()
+        });
+        self.read_up_to = batch.cursor.next();
     }
 
     /// Every job, by id.
     pub fn jobs(&self) -> impl Iterator<Item = (JobId, &JobRecord)> {
         self.jobs.iter().map(|(id, record)| (*id, record))
-    }
-
-    /// The jobs whose events can still matter, by id: those that are not closed, and those whose last event a
-    /// reorganisation that `cursor` would notice can still undo.
-    pub fn followed(&self, cursor: &Cursor) -> Vec<JobId> {
-        let can_change = |record: &JobRecord| {
-            record.job.status() != JobStatus::Closed
-                || record.history.last().is_some_and(|last| cursor.remembers(last.block.number))
-        };
-        self.jobs().filter(|(_, record)| can_change(record)).map(|(id, _)| id).collect()
     }
 
     /// One job.

@@ -32,7 +32,7 @@ pub fn duty_of(terms: &Terms, job: &Job) -> Option<Duty> {
 
 /// What `claimStartFee` would pay now: `min(start fee, deposit) - paid`, never below zero. The start fee is a part of
 /// the bill, so whatever was paid before counts against it.
-pub fn start_fee_due(terms: &Terms, job: &Job) -> TokenAmount {
+fn start_fee_due(terms: &Terms, job: &Job) -> TokenAmount {
     match job.status() {
         JobStatus::Open | JobStatus::Closing => {
             terms.start_fee.min(job.deposit).saturating_sub(job.paid)

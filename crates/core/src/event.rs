@@ -77,39 +77,60 @@ pub enum JobEvent {
 /// To be stored in one transaction with the effect of the batch that it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// The first block that was not read yet.
-    pub next: u64,
-    /// Blocks already read, rising, at most [`Cursor::TRAIL`] of them.
-    pub trail: Vec<BlockRef>,
+    start: u64,
+    next: u64,
+    trail: Vec<BlockRef>,
+    has_forgotten: bool,
 }
 
 impl Cursor {
     /// How many blocks are remembered.
     pub const TRAIL: usize = 128;
 
-    /// Nothing read yet; reading begins with block `from`.
-    pub const fn starting_at(from: u64) -> Self {
-        Self { next: from, trail: Vec::new() }
+    /// Nothing read yet; reading begins with block `start`.
+    pub const fn starting_at(start: u64) -> Self {
+        Self { start, next: start, trail: Vec::new(), has_forgotten: false }
     }
 
-    /// Whether a reorganisation that reaches back to block `number` would be noticed as such.
-    pub fn remembers(&self, number: u64) -> bool {
-        self.is_whole() || self.trail.first().is_some_and(|oldest| oldest.number <= number)
+    /// The first block that was not read yet.
+    pub const fn next(&self) -> u64 {
+        self.next
     }
 
-    /// Whether the trail still holds every block it ever held.
-    pub const fn is_whole(&self) -> bool {
-        self.trail.len() < Self::TRAIL
+    /// The newest block that was read, if it is remembered.
+    pub fn last(&self) -> Option<BlockRef> {
+        self.trail.last().copied()
+    }
+
+    /// The first block whose loss a reorganisation could still show. Everything before it counts as final.
+    pub fn horizon(&self) -> u64 {
+        match self.trail.first() {
+            Some(oldest) if self.has_forgotten => oldest.number.saturating_add(1),
+            _ => self.start,
+        }
     }
 
     /// The cursor after everything up to and including `block` was read.
     pub fn advanced_to(mut self, block: BlockRef) -> Self {
         if self.trail.len() == Self::TRAIL {
             self.trail.remove(0);
+            self.has_forgotten = true;
         }
         self.trail.push(block);
-        self.next = block.number + 1;
+        self.next = block.number.saturating_add(1);
         self
+    }
+
+    /// Forgets the newest block that is remembered, because the chain no longer has it. What was read after the one
+    /// before it has to be read again. `None` where that reaches further back than is remembered.
+    pub fn rewound(mut self) -> Option<Self> {
+        self.trail.pop();
+        self.next = match self.trail.last() {
+            Some(ancestor) => ancestor.number.saturating_add(1),
+            None if self.has_forgotten => return None,
+            None => self.start,
+        };
+        Some(self)
     }
 }
 
@@ -128,13 +149,34 @@ pub struct EventBatch {
 mod tests {
     use super::*;
 
+    fn block(number: u64) -> BlockRef {
+        BlockRef { number, hash: B256::with_last_byte(1) }
+    }
+
+    fn read_up_to(last: u64) -> Cursor {
+        (10..=last).fold(Cursor::starting_at(10), |cursor, n| cursor.advanced_to(block(n)))
+    }
+
     #[test]
     fn a_cursor_remembers_a_bounded_trail() {
-        let block = |number| BlockRef { number, hash: B256::with_last_byte(1) };
-        let cursor = (0..1_000).fold(Cursor::starting_at(0), |c, n| c.advanced_to(block(n)));
-        assert_eq!(cursor.next, 1_000);
+        let cursor = read_up_to(999);
+        assert_eq!((cursor.next(), cursor.last()), (1_000, Some(block(999))));
         assert_eq!(cursor.trail.len(), Cursor::TRAIL);
-        assert_eq!(cursor.trail.first(), Some(&block(872)));
-        assert_eq!(cursor.trail.last(), Some(&block(999)));
+        assert_eq!(cursor.horizon(), 873);
+    }
+
+    #[test]
+    fn a_whole_trail_rewinds_to_the_start_and_a_cut_one_does_not() {
+        let rewound =
+            |cursor: Cursor, times| (0..times).try_fold(cursor, |cursor, _| cursor.rewound());
+        let whole = read_up_to(9 + Cursor::TRAIL as u64);
+        assert_eq!(whole.horizon(), 10);
+        assert_eq!(rewound(whole, Cursor::TRAIL), Some(Cursor::starting_at(10)));
+
+        let cut = read_up_to(10 + Cursor::TRAIL as u64);
+        assert_eq!(cut.horizon(), 12);
+        let shorter = rewound(cut.clone(), 3).unwrap();
+        assert_eq!((shorter.next(), shorter.horizon()), (136, 12), "it still has forgotten");
+        assert_eq!(rewound(cut, Cursor::TRAIL), None);
     }
 }

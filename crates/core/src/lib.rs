@@ -10,5 +10,5 @@ mod event;
 pub mod ports;
 
 pub use book::{JobBook, JobRecord};
-pub use duty::{Duty, duty_of, start_fee_due};
+pub use duty::{Duty, duty_of};
 pub use event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};

@@ -4,5 +4,5 @@ mod chain;
 
 pub use chain::{
     Call, ChainError, ChainEvents, ChainReader, ChainWriter, EventFilter, Head, Mined, Party,
-    WriteError,
+    RegistryEntry, WriteError,
 };

@@ -49,6 +49,8 @@ impl Anvil {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            // A terminal's Ctrl-C is for this process, which still needs the chain to close what is open.
+            .process_group(0)
             .spawn()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => AnvilError::Missing,

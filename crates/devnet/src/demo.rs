@@ -5,7 +5,8 @@
 //!  4 the daemon sees the job and takes the start fee             7 notice, refund, withdrawal
 //! ```
 //!
-//! Every number of the report is read from the chain, and the books are checked to the unit before it is returned.
+//! What was paid and refunded is read from the chain, and the books of both sides are checked to the unit before the
+//! report is returned.
 //! Interrupted at any point, the scenario closes the job that it opened before it ends.
 
 mod host;
@@ -30,7 +31,7 @@ use host::Host;
 use renter::Renter;
 use report::Stopwatch;
 
-pub use report::{DemoContracts, DemoReport, DemoTimings};
+pub use report::{DemoContracts, DemoReport, DemoTimings, NotYet};
 
 /// How long one side waits for the other before the demonstration counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,13 +1,13 @@
 //! The contracts and the accounts of a local market.
 
-use std::path::PathBuf;
+use std::{fmt::Write, path::PathBuf};
 
-use alloy_primitives::{U256, hex};
+use alloy_primitives::U256;
 use roadstead_chain::{Account, Connection, DeployError, Wallet};
 use roadstead_core::ports::{ChainError, WriteError};
 use roadstead_journal::{FolderError, StateFolder};
 use roadstead_types::{Market, Token, TokenAmount};
-use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::chain::LocalChain;
 
@@ -50,18 +50,6 @@ pub enum MarketStartError {
     Folder(#[from] FolderError),
 }
 
-#[derive(Serialize)]
-struct Accounts {
-    publisher: AccountEntry,
-    provider: AccountEntry,
-}
-
-#[derive(Serialize)]
-struct AccountEntry {
-    address: String,
-    key: String,
-}
-
 impl LocalMarket {
     /// Deploys the contracts and a test token, funds a publisher and a provider, and writes the market file and, for
     /// its owner alone, the file of the accounts' keys.
@@ -93,16 +81,13 @@ impl LocalMarket {
             confirmations: 0,
         };
         let market_file = folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
-        let accounts = Accounts { publisher: entry(&publisher), provider: entry(&provider) };
-        let accounts = toml::to_string(&accounts).expect("texts have a TOML form");
+        let mut accounts = Zeroizing::new(String::new());
+        for (name, wallet) in [("publisher", &publisher), ("provider", &provider)] {
+            let (address, key) = (wallet.address(), wallet.to_hex());
+            // Writing to a string cannot fail.
+            let _ = writeln!(accounts, "[{name}]\naddress = \"{address}\"\nkey = \"{}\"", *key);
+        }
         folder.write_secret(ACCOUNTS_FILE, accounts.as_bytes())?;
         Ok(Self { market, market_file, publisher, provider })
-    }
-}
-
-fn entry(wallet: &Wallet) -> AccountEntry {
-    AccountEntry {
-        address: wallet.address().to_string(),
-        key: hex::encode_prefixed(wallet.to_bytes()),
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// The most that a small file of a state folder may hold, in bytes.
@@ -30,8 +31,14 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
-    /// Others than its owner may read a secret.
-    #[error("{} can be read by others", path.display())]
+    /// Others may write there, so what lies in it may not be ours.
+    #[error("{} belongs to another user, or others may write to it", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Others than its owner may read a secret, or its owner is somebody else.
+    #[error("{} belongs to another user, or others may read it", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -61,6 +68,10 @@ impl StateFolder {
         let path = path.into();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(failed("create", &path))?;
+        let metadata = fs::metadata(&path).map_err(failed("examine", &path))?;
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            return Err(FolderError::Foreign { path });
+        }
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(failed("open", &lock_path))?;
@@ -90,20 +101,22 @@ impl StateFolder {
     /// an error: its secret is no secret any more.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
         let path = self.path.join(name);
-        let mut file = match File::open(&path) {
+        let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(failed("open", &path)(source)),
         };
         let metadata = file.metadata().map_err(failed("examine", &path))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
             return Err(FolderError::Exposed { path });
         }
-        if metadata.len() > MAX_SMALL_FILE {
+        let mut content = Zeroizing::new(Vec::new());
+        let read = file.take(MAX_SMALL_FILE + 1).read_to_end(&mut content);
+        if u64::try_from(read.map_err(failed("read", &path))?)
+            .is_ok_and(|read| read > MAX_SMALL_FILE)
+        {
             return Err(FolderError::TooLarge { path });
         }
-        let mut content = Zeroizing::new(Vec::new());
-        file.read_to_end(&mut content).map_err(failed("read", &path))?;
         Ok(Some(content))
     }
 
@@ -139,6 +152,8 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fol
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -166,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_others_write_to_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("provider");
+        drop(StateFolder::open(&path).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(StateFolder::open(&path), Err(FolderError::Foreign { .. })));
+    }
+
+    #[test]
     fn a_file_left_by_a_crash_is_replaced() {
         let home = tempfile::tempdir().unwrap();
         let folder = StateFolder::open(home.path()).unwrap();
@@ -180,7 +204,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = StateFolder::open(home.path()).unwrap();
         let path = folder.write_secret("key", b"").unwrap();
-        OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+        OpenOptions::new().write(true).open(path).unwrap().set_len(MAX_SMALL_FILE).unwrap();
+        assert!(folder.read_secret("key").unwrap().is_some());
+        folder.write_secret("key", &vec![0; usize::try_from(MAX_SMALL_FILE + 1).unwrap()]).unwrap();
         assert!(matches!(folder.read_secret("key"), Err(FolderError::TooLarge { .. })));
     }
 }

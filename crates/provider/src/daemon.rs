@@ -10,10 +10,7 @@
 //! made good by the next one. Nothing is durable yet: a new process reads the events from the market's first block
 //! and comes to the same book, and the contracts let no call take effect twice.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use roadstead_core::{
     Cursor, Duty, EventBatch, JobBook, JobEvent,
@@ -21,7 +18,7 @@ use roadstead_core::{
 };
 use roadstead_types::{JobId, TokenAmount};
 use tokio::{
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -116,25 +113,20 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
     }
 
     /// Runs until `stop`. Transactions under way are left to the chain: what took effect is read from it next time.
-    pub async fn run(
-        mut self,
-        poll_interval: Duration,
-        stop: CancellationToken,
-    ) -> Result<(), DaemonError> {
-        let mut ticks = interval(poll_interval);
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), DaemonError> {
+        let mut ticks = interval(self.ports.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut tasks: JoinSet<(JobId, Result<Mined, WriteError>)> = JoinSet::new();
-        let mut under_way: HashSet<JobId> = HashSet::new();
+        let mut tasks: JoinSet<Result<Mined, WriteError>> = JoinSet::new();
+        let mut under_way: HashMap<Id, JobId> = HashMap::new();
         loop {
             tokio::select! {
                 // Cancel-safe: the token keeps its state.
                 () = stop.cancelled() => break,
                 // Cancel-safe: a finished task stays in the set until it is taken.
-                Some(done) = tasks.join_next() => {
-                    // A task that panicked took its job's name with it; the next process tries again.
-                    if let Ok((job, result)) = done {
-                        under_way.remove(&job);
-                        self.finish(job, result);
+                Some(done) = tasks.join_next_with_id() => {
+                    let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                    if let Some(job) = under_way.remove(&id) {
+                        self.finish(job, done.map(|(_, result)| result));
                     }
                     continue;
                 }
@@ -149,14 +141,17 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
             let now = Instant::now();
             self.resting.retain(|_, until| *until > now);
             for (job, duty) in self.book.duties() {
-                let is_free = !under_way.contains(&job) && !self.resting.contains_key(&job);
-                if let Some(call) = self.call(job, duty).filter(|_| is_free) {
-                    if tasks.len() == MAX_TASKS {
-                        break;
-                    }
-                    under_way.insert(job);
+                if tasks.len() == MAX_TASKS {
+                    break;
+                }
+                let is_under_way = under_way.values().any(|other| *other == job);
+                if is_under_way || self.resting.contains_key(&job) {
+                    continue;
+                }
+                if let Some(call) = self.call(job, duty) {
                     let writer = self.ports.writer.clone();
-                    tasks.spawn(async move { (job, writer.submit(call).await) });
+                    let task = tasks.spawn(async move { writer.submit(call).await });
+                    under_way.insert(task.id(), job);
                 }
             }
         }
@@ -167,7 +162,7 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
     /// Takes in everything that happened since the last time.
     async fn read(&mut self) -> Result<(), DaemonError> {
         loop {
-            let jobs = self.book.followed(&self.cursor);
+            let jobs = self.book.jobs().map(|(id, _)| id).collect();
             let party = Party::Provider(self.ports.writer.account());
             let filter = EventFilter { party, jobs };
             match self.ports.events.events_after(&self.cursor, &filter).await {
@@ -223,12 +218,16 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
         })
     }
 
-    fn finish(&mut self, job: JobId, result: Result<Mined, WriteError>) {
+    fn finish(&mut self, job: JobId, result: Result<Result<Mined, WriteError>, JoinError>) {
         match result {
-            Ok(mined) => self.book.acted(job, mined.block),
-            Err(error) => {
+            Ok(Ok(mined)) => self.book.acted(job, mined.block),
+            Ok(Err(error)) => {
                 self.resting.insert(job, Instant::now() + REST);
                 (self.report)(ProviderEvent::CallFailed { job, error });
+            }
+            Err(error) => {
+                self.resting.insert(job, Instant::now() + REST);
+                tracing::error!(%job, %error, "a call did not come to an end");
             }
         }
     }

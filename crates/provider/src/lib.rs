@@ -13,7 +13,7 @@ pub use keys::{KeyError, Keys};
 pub use registration::{RegisterError, Registered, RegistryChange, register};
 pub use wire::wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter};
 
@@ -26,6 +26,8 @@ pub struct Ports {
     pub reader: Arc<dyn ChainReader>,
     /// Writes as the provider.
     pub writer: Arc<dyn ChainWriter>,
+    /// How often the chain is asked for news.
+    pub poll_interval: Duration,
 }
 
 impl std::fmt::Debug for Ports {

@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256};
 use multiaddr::Multiaddr;
-use roadstead_core::ports::{Call, ChainError, WriteError};
+use roadstead_core::ports::{Call, ChainError, RegistryEntry, WriteError};
 use roadstead_crypto::sha256;
 use roadstead_types::{EndpointError, Profile, Registration};
 use serde::Serialize;
@@ -65,12 +65,12 @@ pub async fn register(
     };
     let (endpoint, profile) = (wanted.endpoint.to_string(), wanted.profile);
     let change = match ports.reader.registration(provider).await? {
-        Some(current) if current == wanted => RegistryChange::Unchanged,
-        Some(_) => {
+        RegistryEntry::Registered(current) if current == wanted => RegistryChange::Unchanged,
+        RegistryEntry::Registered(_) | RegistryEntry::Unusable => {
             ports.writer.submit(Call::UpdateRegistration(wanted)).await?;
             RegistryChange::Updated
         }
-        None => {
+        RegistryEntry::Absent => {
             ports.writer.submit(Call::Register(wanted)).await?;
             RegistryChange::Registered
         }

@@ -13,6 +13,7 @@ use crate::Ports;
 pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
     let client = MarketClient::connect(market).await?;
     let account = client.account(wallet);
+    let poll_interval = client.poll_interval();
     let client = Arc::new(client);
-    Ok(Ports { events: client.clone(), reader: client, writer: Arc::new(account) })
+    Ok(Ports { events: client.clone(), reader: client, writer: Arc::new(account), poll_interval })
 }

@@ -1,6 +1,6 @@
 //! Closing a job.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use roadstead_core::{
     Cursor, JobEvent,
@@ -60,21 +60,31 @@ pub async fn close(
     patience: Duration,
 ) -> Result<Closed, CloseError> {
     let job = ports.reader.job_id(terms);
-    match ports.reader.job(job).await?.status() {
-        JobStatus::Absent => return Err(CloseError::Absent { job }),
-        JobStatus::Open => {
-            ports.writer.submit(Call::BeginClose(terms.clone())).await?;
-        }
-        JobStatus::Closing | JobStatus::Closed => {}
-    }
+    give_notice(ports, terms, job).await?;
     let party = Party::Publisher(terms.publisher);
     let filter = EventFilter { party, jobs: vec![job] };
-    match timeout(patience, wait_for_end(ports, job, filter, from_block)).await {
+    let mut end = pin!(wait_for_end(ports, job, filter, from_block));
+    match timeout(patience, &mut end).await {
         Ok(closed) => Ok(closed?),
-        Err(_) => {
-            let close_at = ports.reader.job(job).await?.close_at;
-            Ok(Closed::NoticeRuns { job, close_at })
-        }
+        Err(_) => match ports.reader.job(job).await? {
+            // It is over, only its event is still to be read or to be confirmed.
+            state if state.status() == JobStatus::Closed => Ok(end.await?),
+            state => Ok(Closed::NoticeRuns { job, close_at: state.close_at }),
+        },
+    }
+}
+
+async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<(), CloseError> {
+    let status = async || Ok::<_, ChainError>(ports.reader.job(job).await?.status());
+    match status().await? {
+        JobStatus::Absent => Err(CloseError::Absent { job }),
+        JobStatus::Closing | JobStatus::Closed => Ok(()),
+        JobStatus::Open => match ports.writer.submit(Call::BeginClose(terms.clone())).await {
+            Ok(_) => Ok(()),
+            // Somebody else ended the job, or gave notice, in the same moment.
+            Err(WriteError::Reverted { .. }) if status().await? != JobStatus::Open => Ok(()),
+            Err(error) => Err(error.into()),
+        },
     }
 }
 

@@ -16,6 +16,7 @@ pub use withdraw::{WithdrawError, Withdrawn, withdraw};
 use std::{sync::Arc, time::Duration};
 
 use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter};
+use tokio::sync::Mutex;
 
 /// What a publisher needs from the world.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Ports {
     pub writer: Arc<dyn ChainWriter>,
     /// How often the chain is asked for news.
     pub poll_interval: Duration,
+    /// Jobs are opened one after the other.
+    pub opening: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Ports {

@@ -71,10 +71,10 @@ pub async fn open(ports: &Ports, request: OpenRequest) -> Result<Opened, OpenErr
         return Err(OpenError::NotThePublisher { publisher: terms.publisher, account });
     }
     let job = ports.reader.job_id(&terms);
-    match ports.reader.job(job).await?.status() {
-        JobStatus::Absent => {}
-        JobStatus::Open | JobStatus::Closing => return Ok(Opened { job, transaction: None }),
-        JobStatus::Closed => return Err(OpenError::Over { job }),
+    // An allowance is one number for the whole wallet, so whoever raises it must be the next to use it.
+    let _turn = ports.opening.lock().await;
+    if let Some(found) = find(ports, job).await? {
+        return Ok(found);
     }
     let balance = ports.reader.token_balance(account).await?;
     let needed: U256 = deposit.into();
@@ -84,6 +84,22 @@ pub async fn open(ports: &Ports, request: OpenRequest) -> Result<Opened, OpenErr
     if ports.reader.token_allowance(account).await? < needed {
         ports.writer.submit(Call::Approve { amount: deposit }).await?;
     }
-    let mined = ports.writer.submit(Call::Open { terms, deposit, source }).await?;
-    Ok(Opened { job, transaction: Some(mined.transaction) })
+    match ports.writer.submit(Call::Open { terms, deposit, source }).await {
+        Ok(mined) => Ok(Opened { job, transaction: Some(mined.transaction) }),
+        // An earlier attempt, which counted as lost, may have come through after all.
+        Err(WriteError::Reverted { call, source }) => match find(ports, job).await? {
+            Some(found) => Ok(found),
+            None => Err(WriteError::Reverted { call, source }.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The job if it lives.
+async fn find(ports: &Ports, job: JobId) -> Result<Option<Opened>, OpenError> {
+    match ports.reader.job(job).await?.status() {
+        JobStatus::Absent => Ok(None),
+        JobStatus::Open | JobStatus::Closing => Ok(Some(Opened { job, transaction: None })),
+        JobStatus::Closed => Err(OpenError::Over { job }),
+    }
 }

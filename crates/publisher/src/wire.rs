@@ -15,5 +15,11 @@ pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
     let account = client.account(wallet);
     let poll_interval = client.poll_interval();
     let client = Arc::new(client);
-    Ok(Ports { events: client.clone(), reader: client, writer: Arc::new(account), poll_interval })
+    Ok(Ports {
+        events: client.clone(),
+        reader: client,
+        writer: Arc::new(account),
+        poll_interval,
+        opening: Arc::default(),
+    })
 }

@@ -1,7 +1,8 @@
 //! Taking money out of the escrow.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256};
 use roadstead_core::ports::{Call, ChainError, WriteError};
+use roadstead_types::TokenAmount;
 use serde::Serialize;
 
 use crate::Ports;
@@ -10,7 +11,7 @@ use crate::Ports;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Withdrawn {
     /// In token base units.
-    pub amount: U256,
+    pub amount: TokenAmount,
     /// Into whose wallet.
     pub to: Address,
     /// The transaction, or `None` where there was nothing to take.
@@ -28,13 +29,14 @@ pub enum WithdrawError {
     Write(#[from] WriteError),
 }
 
-/// Moves the account's whole free balance into its own wallet.
+/// Moves the account's whole free balance into its own wallet; of a balance above 96 bits, that much.
 pub async fn withdraw(ports: &Ports) -> Result<Withdrawn, WithdrawError> {
     let to = ports.writer.account();
-    let amount = ports.reader.escrow_balance(to).await?;
+    let balance = ports.reader.escrow_balance(to).await?;
+    let amount = TokenAmount::try_from(balance).unwrap_or(TokenAmount::MAX);
     if amount.is_zero() {
         return Ok(Withdrawn { amount, to, transaction: None });
     }
-    let mined = ports.writer.submit(Call::Withdraw { to, amount }).await?;
+    let mined = ports.writer.submit(Call::Withdraw { to, amount: amount.into() }).await?;
     Ok(Withdrawn { amount, to, transaction: Some(mined.transaction) })
 }

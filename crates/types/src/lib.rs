@@ -1,7 +1,8 @@
 //! The words of the market: ids, money, time, terms of a job, a provider's entry, the market file.
 //!
-//! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state.
-//! Everything that can be wrong is refused when a value is made, so the crates above need not look again.
+//! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state. An amount,
+//! an endpoint and a market file are checked when they are made; what only the contracts can judge, such as the bounds
+//! of terms, is left to them.
 
 mod amount;
 mod deployment;

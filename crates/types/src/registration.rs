@@ -56,11 +56,6 @@ impl Endpoint {
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_vec()
     }
-
-    /// The address.
-    pub const fn address(&self) -> &Multiaddr {
-        &self.0
-    }
 }
 
 impl fmt::Display for Endpoint {

@@ -35,7 +35,8 @@ fn market(confirmations: u64) -> Market {
 
 fn client(node: &Node, confirmations: u64) -> MarketClient {
     let connection = Connection::new(node.client(), Duration::from_millis(1));
-    MarketClient::new(connection, market(confirmations))
+    let market = Market { genesis: node.genesis(), ..market(confirmations) };
+    MarketClient::new(connection, market)
 }
 
 fn amount(units: u128) -> TokenAmount {
@@ -101,8 +102,20 @@ impl Follower {
         Self { client, book: JobBook::default(), cursor: Cursor::starting_at(1) }
     }
 
+    /// Polls, and again where that may help.
     async fn poll(&mut self) -> Result<(), ChainError> {
-        let jobs = self.book.followed(&self.cursor);
+        let mut polled = self.poll_once().await;
+        for _ in 0..20 {
+            match &polled {
+                Err(error) if error.is_retryable() => polled = self.poll_once().await,
+                _ => break,
+            }
+        }
+        polled
+    }
+
+    async fn poll_once(&mut self) -> Result<(), ChainError> {
+        let jobs = self.book.jobs().map(|(id, _)| id).collect();
         let filter = EventFilter { party: Party::Provider(PROVIDER), jobs };
         let batch = self.client.events_after(&self.cursor, &filter).await?;
         self.cursor = batch.cursor.clone();
@@ -131,7 +144,7 @@ async fn jobs_of_the_provider_are_found_and_no_others() {
     // The block of the opening has an odd number, so its log came without a time.
     let opened_at = follower.book.job(id(1, PROVIDER)).unwrap().job().paid_until;
     assert_eq!(opened_at, Timestamp::from_block(timestamp(1)));
-    assert_eq!(follower.cursor.next, 3);
+    assert_eq!(follower.cursor.next(), 3);
 }
 
 #[tokio::test]
@@ -214,7 +227,95 @@ async fn a_chain_replaced_further_back_than_remembered_is_an_error() {
         node.mine(1, Vec::new());
     }
     let refused = follower.poll().await;
-    assert!(matches!(refused, Err(ChainError::ReorganisedTooDeep { oldest: 6 })), "{refused:?}");
+    assert!(matches!(refused, Err(ChainError::ReorganisedTooDeep { horizon: 7 })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn another_life_of_the_chain_is_noticed_by_its_genesis() {
+    let node = Node::default();
+    node.mine(0, Vec::new());
+    node.mine(0, vec![opened(1, PROVIDER)]);
+    let mut follower = Follower::new(&node, 0);
+    follower.poll().await.unwrap();
+    node.restart();
+    for _ in 0..3 {
+        node.mine(1, Vec::new());
+    }
+    let refused = follower.poll().await;
+    assert!(
+        matches!(refused, Err(ChainError::AnotherChain { what: "genesis hash", .. })),
+        "{refused:?}"
+    );
+    assert_eq!(follower.statuses().len(), 1, "nothing is undone on the word of another chain");
+}
+
+#[tokio::test]
+async fn a_reorganisation_in_the_middle_of_a_poll_leaves_no_trace() {
+    // After each number of questions, so that every gap between two of them is hit.
+    for questions in 0..8 {
+        for blocks in [1, 3] {
+            let node = Node::default();
+            node.mine(0, Vec::new());
+            let mut follower = Follower::new(&node, 0);
+            follower.poll().await.unwrap();
+            for salt in 0..blocks {
+                node.mine(0, vec![opened(salt, PROVIDER), paid(salt, 30)]);
+            }
+            node.after_questions(questions, move |node| {
+                node.undo(usize::try_from(blocks).unwrap());
+                for salt in 0..=blocks {
+                    node.mine(1, vec![opened(10 + salt, PROVIDER)]);
+                }
+            });
+            follower.poll().await.unwrap();
+            // The next poll at the latest sees the new chain whole.
+            node.mine(1, Vec::new());
+            follower.poll().await.unwrap();
+            node.stand_still();
+            follower.poll().await.unwrap();
+            let mut fresh = Follower::new(&node, 0);
+            fresh.poll().await.unwrap();
+            assert_eq!(follower.statuses(), fresh.statuses(), "after {questions}, {blocks}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn logs_of_a_node_that_lags_behind_are_not_taken_for_none() {
+    let node = Node::default();
+    node.mine(0, Vec::new());
+    let mut follower = Follower::new(&node, 0);
+    node.mine(0, vec![opened(1, PROVIDER)]);
+    node.set_log_lag(1);
+    assert!(follower.poll().await.unwrap_err().is_retryable());
+    node.set_log_lag(0);
+    follower.poll().await.unwrap();
+    assert_eq!(follower.statuses().len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_large_answers_is_asked_for_less() {
+    let node = Node::default();
+    node.mine(0, Vec::new());
+    for salt in 0..100 {
+        node.mine(0, vec![opened(salt, PROVIDER)]);
+    }
+    node.limit_range(7);
+    let mut follower = Follower::new(&node, 0);
+    while follower.cursor.next() <= node.height() {
+        follower.poll().await.unwrap();
+    }
+    assert_eq!(follower.statuses().len(), 100);
+}
+
+#[tokio::test]
+async fn logs_that_were_not_asked_for_are_refused() {
+    let node = Node::default();
+    node.mine(0, Vec::new());
+    node.mine(0, vec![opened(1, Address::repeat_byte(0x99))]);
+    node.ignore_filters();
+    let refused = Follower::new(&node, 0).poll().await;
+    assert!(matches!(refused, Err(ChainError::Malformed { .. })), "{refused:?}");
 }
 
 #[tokio::test]

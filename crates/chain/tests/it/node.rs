@@ -25,8 +25,14 @@ pub(crate) struct Node(Arc<Mutex<State>>);
 struct State {
     blocks: Vec<FakeBlock>,
     questions: Vec<String>,
-    down: bool,
+    is_down: bool,
+    ignores_filters: bool,
+    log_lag: usize,
+    largest_range: Option<u64>,
+    surprise: Option<(usize, Surprise)>,
 }
+
+type Surprise = Box<dyn FnOnce(&Node) + Send>;
 
 #[derive(Clone)]
 struct FakeBlock {
@@ -56,14 +62,55 @@ impl Node {
         blocks.truncate(keep);
     }
 
+    /// Forgets everything and begins another life, with another first block.
+    pub(crate) fn restart(&self) {
+        self.0.lock().unwrap().blocks.clear();
+    }
+
+    /// Hash of block 0.
+    pub(crate) fn genesis(&self) -> B256 {
+        self.0.lock().unwrap().blocks[0].hash
+    }
+
+    /// Lets something happen once this many more questions were answered.
+    pub(crate) fn after_questions(
+        &self,
+        count: usize,
+        surprise: impl FnOnce(&Self) + Send + 'static,
+    ) {
+        let mut state = self.0.lock().unwrap();
+        let due = state.questions.len() + count;
+        state.surprise = Some((due, Box::new(surprise)));
+    }
+
+    /// Forgets what was to happen.
+    pub(crate) fn stand_still(&self) {
+        self.0.lock().unwrap().surprise = None;
+    }
+
+    /// Searches for logs without the newest blocks, as another node behind the same address would.
+    pub(crate) fn set_log_lag(&self, blocks: usize) {
+        self.0.lock().unwrap().log_lag = blocks;
+    }
+
+    /// Refuses to search more blocks at once.
+    pub(crate) fn limit_range(&self, blocks: u64) {
+        self.0.lock().unwrap().largest_range = Some(blocks);
+    }
+
+    /// Answers with every log there is.
+    pub(crate) fn ignore_filters(&self) {
+        self.0.lock().unwrap().ignores_filters = true;
+    }
+
     /// Height of the newest block.
     pub(crate) fn height(&self) -> u64 {
         u64::try_from(self.0.lock().unwrap().blocks.len()).unwrap() - 1
     }
 
     /// Makes every question fail, or work again.
-    pub(crate) fn set_down(&self, down: bool) {
-        self.0.lock().unwrap().down = down;
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.0.lock().unwrap().is_down = is_down;
     }
 
     /// How many questions of a kind were asked so far.
@@ -72,12 +119,26 @@ impl Node {
     }
 }
 
+impl Node {
+    fn surprise(&self) {
+        let mut state = self.0.lock().unwrap();
+        let asked = state.questions.len();
+        let surprise = state.surprise.take_if(|(due, _)| asked >= *due);
+        drop(state);
+        if let Some((_, surprise)) = surprise {
+            surprise(self);
+        }
+    }
+}
+
 impl State {
     fn answer(&self, method: &str, parameters: &Value) -> Option<Value> {
         match method {
+            "eth_chainId" => Some(json!("0x7a69")),
             "eth_getBlockByNumber" => {
                 let number = match parameters[0].as_str()? {
                     "latest" => self.blocks.len() - 1,
+                    "earliest" => 0,
                     hex => usize::from_str_radix(hex.strip_prefix("0x")?, 16).ok()?,
                 };
                 Some(self.header(number))
@@ -89,7 +150,7 @@ impl State {
             }
             "eth_getLogs" => {
                 let filter: Filter = serde_json::from_value(parameters[0].clone()).ok()?;
-                serde_json::to_value(self.logs(&filter)).ok()
+                serde_json::to_value(self.logs(&filter)?).ok()
             }
             _ => None,
         }
@@ -108,28 +169,38 @@ impl State {
         serde_json::to_value(Block::<B256>::empty(header)).unwrap()
     }
 
-    fn logs(&self, filter: &Filter) -> Vec<Log> {
-        let (from, to) = (filter.get_from_block().unwrap(), filter.get_to_block().unwrap());
+    fn logs(&self, filter: &Filter) -> Option<Vec<Log>> {
+        let known = &self.blocks[..self.blocks.len() - self.log_lag];
+        let (from, to) = match filter.get_block_hash() {
+            Some(hash) => {
+                let number = known.iter().position(|block| block.hash == hash)?;
+                let number = u64::try_from(number).unwrap();
+                (number, number)
+            }
+            None => (filter.get_from_block()?, filter.get_to_block()?),
+        };
+        if self.largest_range.is_some_and(|largest| to - from >= largest) {
+            return None;
+        }
         let mut found = Vec::new();
-        for (number, block) in (0u64..).zip(&self.blocks) {
+        for (number, block) in (0u64..).zip(known) {
             for (index, (address, data)) in (0u64..).zip(&block.logs) {
-                let is_wanted = (from..=to).contains(&number)
-                    && filter.matches_address(*address)
-                    && filter.matches_topics(data.topics());
-                if is_wanted {
+                let is_wanted = self.ignores_filters
+                    || filter.matches_address(*address) && filter.matches_topics(data.topics());
+                if is_wanted && (from..=to).contains(&number) {
                     found.push(Log {
                         inner: alloy::primitives::Log { address: *address, data: data.clone() },
                         block_hash: Some(block.hash),
                         block_number: Some(number),
                         log_index: Some(index),
                         // Every other block leaves out the time, as many nodes do.
-                        block_timestamp: (number % 2 == 0).then(|| timestamp(number)),
+                        block_timestamp: number.is_multiple_of(2).then(|| timestamp(number)),
                         ..Default::default()
                     });
                 }
             }
         }
-        found
+        Some(found)
     }
 }
 
@@ -149,11 +220,12 @@ impl tower::Service<RequestPacket> for Node {
 
     fn call(&mut self, packet: RequestPacket) -> Self::Future {
         let RequestPacket::Single(request) = packet else { unreachable!("no batches are sent") };
+        self.surprise();
         let mut state = self.0.lock().unwrap();
         state.questions.push(request.method().to_owned());
         let parameters = request.params().map_or("null", RawValue::get);
         let parameters = serde_json::from_str(parameters).unwrap();
-        let answer = state.answer(request.method(), &parameters).filter(|_| !state.down);
+        let answer = state.answer(request.method(), &parameters).filter(|_| !state.is_down);
         let payload = match answer {
             Some(answer) => {
                 let answer = RawValue::from_string(json!(answer).to_string()).unwrap();

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use roadstead_types::{JobStatus, Seconds};
 
 use super::*;
-use crate::event::Cursor;
+use crate::event::{Cursor, Opening};
 
 const START: u32 = 1_800_000_000;
 

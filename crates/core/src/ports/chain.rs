@@ -30,6 +30,20 @@ pub enum ChainError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The chain moved while it was asked, so that one answer does not fit the other.
+    #[error("the chain moved while {operation} was asked")]
+    Moved {
+        /// The JSON-RPC method.
+        operation: &'static str,
+    },
+    /// The node cannot be asked at all.
+    #[error("`{address}` is no usable RPC address: {reason}")]
+    BadAddress {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Another chain, or another life of a development chain, answers at the address.
     #[error("the chain at this address has {what} {found}, the market file says {expected}")]
     AnotherChain {
@@ -41,10 +55,10 @@ pub enum ChainError {
         expected: String,
     },
     /// The chain was replaced further back than the cursor remembers.
-    #[error("the chain was reorganised before block {oldest}, further back than is remembered")]
+    #[error("the chain was reorganised before block {horizon}, further back than is remembered")]
     ReorganisedTooDeep {
-        /// The oldest block that is remembered.
-        oldest: u64,
+        /// The first block whose loss would have been noticed.
+        horizon: u64,
     },
     /// An answer that no correct node gives.
     #[error("the node's answer to {operation} makes no sense: {reason}")]
@@ -59,7 +73,7 @@ pub enum ChainError {
 impl ChainError {
     /// Whether asking again later may help.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Rpc { .. })
+        matches!(self, Self::Rpc { .. } | Self::Moved { .. })
     }
 }
 
@@ -87,7 +101,7 @@ pub struct EventFilter {
 #[async_trait]
 pub trait ChainEvents: Send + Sync {
     /// What happened since `cursor` and has enough confirmations. At most a bounded number of blocks: while
-    /// `batch.cursor.next` lies behind the head there is more to read at once.
+    /// the batch moves the cursor there may be more to read at once.
     async fn events_after(
         &self,
         cursor: &Cursor,
@@ -116,8 +130,19 @@ pub trait ChainReader: Send + Sync {
     /// How many tokens the escrow may pull from an account's wallet, in base units.
     async fn token_allowance(&self, account: Address) -> Result<U256, ChainError>;
 
-    /// A provider's entry, or `None` where it is not registered or its entry cannot be read.
-    async fn registration(&self, provider: Address) -> Result<Option<Registration>, ChainError>;
+    /// A provider's entry.
+    async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError>;
+}
+
+/// What the registry says of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryEntry {
+    /// It is not registered.
+    Absent,
+    /// It is registered, with an endpoint that nobody can use.
+    Unusable,
+    /// It is registered.
+    Registered(Registration),
 }
 
 /// A call of the market's contracts.
@@ -182,15 +207,13 @@ pub struct Mined {
     pub transaction: B256,
     /// The block that holds it.
     pub block: BlockRef,
-    /// What it used.
-    pub gas_used: u64,
 }
 
 /// Why a call did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The chain could not be asked. Whether the transaction was sent is not known; sending again is safe for every
-    /// call of the market, because none takes effect twice.
+    /// The chain could not be asked. Whether the transaction was sent is not known: read the state before sending
+    /// again. No call about a job takes effect twice.
     #[error("{call} could not be sent")]
     Chain {
         /// The function.
@@ -215,6 +238,16 @@ pub enum WriteError {
         call: &'static str,
         /// The account.
         account: Address,
+    },
+    /// The node asks for more than any transaction of the market is worth.
+    #[error("the gas of {call} would cost {fee} wei each, more than the limit of {limit}")]
+    FeeTooHigh {
+        /// The function.
+        call: &'static str,
+        /// Per unit of gas.
+        fee: u128,
+        /// Per unit of gas.
+        limit: u128,
     },
     /// Nothing mined the transaction in time.
     #[error("{call} was sent as {transaction} but not mined within {seconds} s")]

@@ -1,6 +1,6 @@
 //! The provider's side of the demonstration.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use roadstead_journal::StateFolder;
 use roadstead_provider::{Daemon, DaemonError, Keys, register, wire};
@@ -15,9 +15,6 @@ use crate::{
 
 /// Where the provider will listen for its publishers.
 const ADDRESS: &str = "/ip4/127.0.0.1/tcp/4150";
-
-/// How often the daemon looks at the chain.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A registered provider whose daemon runs.
 pub(super) struct Host {
@@ -42,7 +39,7 @@ impl Host {
         let stop = CancellationToken::new();
         let events = move |event| report(DemoEvent::Provider(event));
         let daemon = Daemon::new(ports, local.market.from_block, events);
-        let daemon = tokio::spawn(daemon.run(POLL_INTERVAL, stop.clone()));
+        let daemon = tokio::spawn(daemon.run(stop.clone()));
         Ok(Self { daemon, stop, _folder: folder })
     }
 

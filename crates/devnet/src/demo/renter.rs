@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 use roadstead_core::ports::ChainError;
 use roadstead_publisher::{Closed, OpenRequest, Ports, close, open, wire, withdraw};
-use roadstead_types::{JobId, Seconds, Terms, TokenAmount};
+use roadstead_types::{JobId, JobStatus, Seconds, Terms, TokenAmount};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -75,18 +75,25 @@ impl Renter {
         let job = self.ports.reader.job_id(&self.terms);
         report(DemoEvent::Opening { job, deposit });
         let request = OpenRequest { terms: self.terms.clone(), deposit, source: Bytes::new() };
-        open(&self.ports, request).await?;
+        if let Err(error) = open(&self.ports, request).await {
+            // What went wrong may have gone wrong after the job was opened.
+            if self.ports.reader.job(job).await?.status() == JobStatus::Open {
+                self.leave(report).await?;
+            }
+            return Err(error.into());
+        }
         clock.lap(|timings| &mut timings.open);
 
         let served = stop.run_until_cancelled(self.wait_for_start_fee(job)).await;
         clock.lap(|timings| &mut timings.start_fee);
 
-        report(DemoEvent::Closing);
         let (paid, refunded) = self.leave(report).await?;
         clock.lap(|timings| &mut timings.close);
-        match served {
-            None => return Err(DemoError::Interrupted { refund: Some(refunded) }),
-            Some(served) => served?,
+        if stop.is_cancelled() {
+            return Err(DemoError::Interrupted { refund: Some(refunded) });
+        }
+        if let Some(Err(error)) = served {
+            return Err(error);
         }
         let after = self.wallets().await?;
         let rented = Rented { job, deposit, paid, refunded };
@@ -110,13 +117,14 @@ impl Renter {
         &self,
         report: &impl Fn(DemoEvent),
     ) -> Result<(TokenAmount, TokenAmount), DemoError> {
+        report(DemoEvent::Closing);
         match close(&self.ports, &self.terms, self.from_block, PATIENCE).await? {
             Closed::NoticeRuns { .. } => {
                 Err(DemoError::Silent { what: "did not end the job after the notice" })
             }
             Closed::Closed { paid, refund, .. } => {
                 let withdrawn = withdraw(&self.ports).await?;
-                equal("the withdrawal", withdrawn.amount, refund.into())?;
+                equal("the withdrawal", withdrawn.amount.into(), refund.into())?;
                 report(DemoEvent::Refunded { amount: refund });
                 Ok((paid, refund))
             }

@@ -9,8 +9,26 @@ use serde::Serialize;
 use super::renter::Rented;
 use crate::chain::ChainChoice;
 
-const NOT_YET: [&str; 7] =
-    ["image", "content_store", "bundle", "container", "service_call", "metering", "settlement"];
+/// A part of a whole market that is not played yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NotYet {
+    /// Of which step, counted from 1.
+    pub step: u8,
+    /// Which part.
+    pub what: &'static str,
+}
+
+const NOT_YET: [NotYet; 9] = [
+    NotYet { step: 2, what: "answering at its endpoint" },
+    NotYet { step: 3, what: "image" },
+    NotYet { step: 3, what: "content store" },
+    NotYet { step: 3, what: "bundle" },
+    NotYet { step: 4, what: "container" },
+    NotYet { step: 5, what: "all of it" },
+    NotYet { step: 6, what: "all of it" },
+    NotYet { step: 7, what: "last voucher" },
+    NotYet { step: 7, what: "bill" },
+];
 
 /// The result of a demonstration. Sums are whole token base units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +50,7 @@ pub struct DemoReport {
     /// How long each stage took.
     pub timings_ms: DemoTimings,
     /// What belongs to a whole market and is not played yet.
-    pub not_yet: &'static [&'static str],
+    pub not_yet: &'static [NotYet],
     /// For people: how to show sums.
     #[serde(skip)]
     pub token: Token,
