@@ -38,21 +38,22 @@ const FLOORS: [(&str, Floor); 18] = [
     ("xtask", Top),
 ];
 
-/// Heavy dependencies, and the only crates that may name them. Crates that exist for tests may as well.
+/// Heavy dependencies, and the only crates that may name them. Crates that exist for tests may as well. A name
+/// stands for its family: `alloy` is also every `alloy-*`.
 const HEAVY: [(&[&str], &[&str]); 9] = [
     (&["revm"], &["roadstead-devchain"]),
-    (
-        &["alloy", "alloy-contract", "alloy-provider", "alloy-rpc-client", "alloy-transport"],
-        &["roadstead-chain", "roadstead-devchain"],
-    ),
-    (&["libp2p", "libp2p-swarm"], &["roadstead-net"]),
+    (&["alloy"], &["roadstead-chain", "roadstead-devchain"]),
+    (&["libp2p"], &["roadstead-net"]),
     (&["bollard", "libcontainer"], &["roadstead-runtime"]),
-    (&["ipfs-api-backend-hyper"], &["roadstead-store"]),
+    (&["ipfs-api"], &["roadstead-store"]),
     (&["rusqlite"], &["roadstead-journal"]),
     (&["aes-gcm", "hpke"], &["roadstead-crypto"]),
     (&["foundry-compilers"], &["xtask"]),
     (&["clap", "comfy-table", "indicatif"], &["roadstead-cli", "xtask"]),
 ];
+
+/// Members of heavy families that are light: data types without client, network or machine.
+const LIGHT: [&str; 3] = ["alloy-primitives", "alloy-sol-types", "libp2p-identity"];
 
 /// Crates that exist for tests.
 const FOR_TESTS: [&str; 2] = ["roadstead-testkit", "roadstead-e2e"];
@@ -112,7 +113,15 @@ fn floor(name: &str) -> Option<Floor> {
 }
 
 fn owners(name: &str) -> Option<&'static [&'static str]> {
-    HEAVY.iter().find(|(packages, _)| packages.contains(&name)).map(|(_, owners)| *owners)
+    if LIGHT.contains(&name) {
+        return None;
+    }
+    let heavy = |family: &&str| in_family(name, family);
+    HEAVY.iter().find(|(families, _)| families.iter().any(heavy)).map(|(_, owners)| *owners)
+}
+
+fn in_family(name: &str, family: &str) -> bool {
+    name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 #[cfg(test)]
@@ -183,5 +192,16 @@ mod tests {
         assert_eq!(found("roadstead-provider", "alloy", false).len(), 1);
         assert_eq!(found("roadstead-provider", "alloy", true).len(), 1, "in tests, too");
         assert_eq!(found("xtask", "revm", false).len(), 1);
+    }
+
+    #[test]
+    fn a_family_is_as_heavy_as_its_head_but_for_the_light_ones() {
+        assert_eq!(found("roadstead-provider", "alloy-rpc-types-eth", false).len(), 1);
+        assert_eq!(found("roadstead-provider", "revm-interpreter", false).len(), 1);
+        assert_eq!(found("roadstead-core", "libp2p-kad", false).len(), 1);
+        for light in LIGHT {
+            assert!(found("roadstead-core", light, false).is_empty(), "{light}");
+        }
+        assert!(found("roadstead-core", "alloyed", false).is_empty());
     }
 }

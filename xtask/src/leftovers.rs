@@ -1,14 +1,16 @@
 //! What a test run must not leave behind: containers, mounts, control groups, network namespaces and
 //! processes.
 //!
-//! `script/test` exports [`RUN_VARIABLE`] with a name of its own to everything it starts. Processes are
-//! known by it, containers by their label `roadstead.test` (whose value is that name). Mounts, control groups and
-//! namespaces carry no mark but a name that starts with `roadstead`, so what was there before the run is
-//! remembered and not counted.
+//! `script/test` exports [`RUN_VARIABLE`] with a name of its own to the tests. Processes are known by it,
+//! containers by their label `roadstead.test` (whose value is that name, or any that names no run). Mounts,
+//! control groups and namespaces carry no mark but a name that starts with `roadstead`. So what was there before
+//! the run is remembered and not counted, containers included.
+//!
+//! A look that fails is an error, never an empty answer.
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::Path,
     process::{self, Command},
     thread,
@@ -31,9 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes down what is there before a run.
 pub(crate) fn remember(file: &Path) -> Result<String> {
-    let lines: Vec<String> = unmarked()?.into_iter().collect();
+    let mut lines: Vec<String> = unmarked()?.into_iter().collect();
+    lines.extend(containers()?.unwrap_or_default().iter().map(Container::line));
     fs::write(file, lines.join("\n")).with_context(|| format!("writing {}", file.display()))?;
-    Ok(format!("leftovers: {} were there before", lines.len()))
+    let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    Ok(format!("leftovers: {} were there before{list}", lines.len()))
 }
 
 /// Fails if the run left anything, after waiting a little for what is going away.
@@ -50,11 +54,12 @@ pub(crate) fn check(run: &str, before: Option<&Path>) -> Result<String> {
     let start = Instant::now();
     loop {
         let mut left: Vec<String> = unmarked()?.difference(&before).cloned().collect();
-        let (containers, looked) = containers(run)?;
-        left.extend(containers);
+        let containers = containers()?;
+        left.extend(of_run(containers.as_deref().unwrap_or_default(), run, &before));
         left.extend(processes(run)?);
         if left.is_empty() {
-            return Ok(format!("leftovers: none{}", if looked { "" } else { NO_ENGINE }));
+            let note = if containers.is_some() { "" } else { NO_DOCKER };
+            return Ok(format!("leftovers: none{note}"));
         }
         if start.elapsed() > PATIENCE {
             bail!("the tests left behind:\n  {}", left.join("\n  "));
@@ -63,19 +68,19 @@ pub(crate) fn check(run: &str, before: Option<&Path>) -> Result<String> {
     }
 }
 
-const NO_ENGINE: &str = " (no docker daemon answers, so there are no containers)";
+const NO_DOCKER: &str = " (there is no docker here, so there are no containers)";
 
 /// Mounts, control groups and network namespaces with our prefix.
 fn unmarked() -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
     found.extend(mount_points(&mounts).map(|point| format!("mount {point}")));
-    for name in names(Path::new("/run/netns")) {
+    for name in names(Path::new("/run/netns"))? {
         if name.starts_with(PREFIX) {
             found.insert(format!("network namespace {name}"));
         }
     }
-    control_groups(Path::new("/sys/fs/cgroup"), &mut found);
+    control_groups(Path::new("/sys/fs/cgroup"), &mut found)?;
     Ok(found)
 }
 
@@ -87,8 +92,8 @@ fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
         .filter(|point| point.split('/').any(|part| part.starts_with(PREFIX)))
 }
 
-fn control_groups(folder: &Path, found: &mut BTreeSet<String>) {
-    for name in names(folder) {
+fn control_groups(folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+    for name in names(folder)? {
         let path = folder.join(&name);
         // Symbolic links between hierarchies would show each group twice.
         if !path.is_dir() || path.is_symlink() {
@@ -97,38 +102,83 @@ fn control_groups(folder: &Path, found: &mut BTreeSet<String>) {
         if name.starts_with(PREFIX) {
             found.insert(format!("control group {}", path.display()));
         } else {
-            control_groups(&path, found);
+            control_groups(&path, found)?;
         }
+    }
+    Ok(())
+}
+
+/// Entries of a folder; none where there is no such folder, or not any more.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let read = || {
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<String>>>()
+    };
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.with_context(|| format!("listing {}", folder.display())),
     }
 }
 
-/// Entries of a folder; none where there is no such folder.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+/// A container that some test made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Container {
+    id: String,
+    name: String,
+    label: String,
 }
 
-/// Containers of this run, and whether an engine answered.
-fn containers(run: &str) -> Result<(Vec<String>, bool)> {
+impl Container {
+    /// A line `id name label`, as [`containers`] asks for it; the label may be empty.
+    fn parse(line: &str) -> Result<Self> {
+        let mut parts = line.splitn(3, ' ').map(str::to_owned);
+        let (Some(id), Some(name)) = (parts.next(), parts.next()) else {
+            bail!("docker ps printed {line:?}");
+        };
+        Ok(Self { id, name, label: parts.next().unwrap_or_default() })
+    }
+
+    /// How it is reported, and remembered: a name may come again, an id does not.
+    fn line(&self) -> String {
+        format!("container {} {} {}", self.id, self.name, self.label)
+    }
+}
+
+/// The containers of all runs; nothing where there is no docker at all.
+fn containers() -> Result<Option<Vec<Container>>> {
     let format = format!("{{{{.ID}}}} {{{{.Names}}}} {{{{.Label \"{LABEL}\"}}}}");
-    let output = Command::new("docker")
-        .args(["ps", "--all", "--filter", &format!("label={LABEL}"), "--format", &format])
-        .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            let text = String::from_utf8(output.stdout).context("docker ps")?;
-            Ok((of_run(&text, run).map(|line| format!("container {line}")).collect(), true))
-        }
-        _ => Ok((Vec::new(), false)),
-    }
+    let label = format!("label={LABEL}");
+    let mut ps = Command::new("docker");
+    ps.args(["ps", "--all", "--no-trunc", "--filter", &label, "--format", &format]);
+    listed(&mut ps)
 }
 
-/// Lines `id name label` of this run. A label that names no other run counts as this one's.
-fn of_run<'a>(lines: &'a str, run: &'a str) -> impl Iterator<Item = &'a str> {
-    lines.lines().filter(move |line| {
-        let label = line.split(' ').nth(2).unwrap_or_default();
-        label == run || !label.starts_with("run-")
-    })
+/// What `ps` lists; nothing where there is no such program.
+fn listed(ps: &mut Command) -> Result<Option<Vec<Container>>> {
+    let output = match ps.output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.context("docker ps does not start")?,
+    };
+    ensure!(
+        output.status.success(),
+        "docker ps failed ({}): {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let text = String::from_utf8(output.stdout).context("docker ps")?;
+    text.lines().map(Container::parse).collect::<Result<_>>().map(Some)
+}
+
+/// The lines of those that are of this run and not from before it. A label that names no other run counts as
+/// this one's.
+fn of_run(containers: &[Container], run: &str, before: &BTreeSet<String>) -> Vec<String> {
+    containers
+        .iter()
+        .filter(|container| container.label == run || !container.label.starts_with("run-"))
+        .map(Container::line)
+        .filter(|line| !before.contains(line))
+        .collect()
 }
 
 /// Processes that carry the mark of this run, without this one and those it was started by.
@@ -136,7 +186,7 @@ fn processes(run: &str) -> Result<Vec<String>> {
     let mark = format!("{RUN_VARIABLE}={run}");
     let ours = ancestors()?;
     let mut found = Vec::new();
-    for name in names(Path::new("/proc")) {
+    for name in names(Path::new("/proc"))? {
         let Ok(id) = name.parse::<u32>() else { continue };
         let folder = Path::new("/proc").join(&name);
         // A process may end while it is looked at, and others' may be closed to us.
@@ -201,12 +251,30 @@ mod tests {
     }
 
     #[test]
-    fn containers_of_other_runs_are_left_alone() {
-        let text = "a1 one run-1\nb2 two run-2\nc3 three \nd4 four yes\n";
+    fn containers_of_other_runs_and_from_before_are_left_alone() {
+        let text = "a1 one run-1\nb2 two run-2\nc3 three \nd4 four yes\ne5 five\n";
+        let containers: Vec<_> = text.lines().map(|line| Container::parse(line).unwrap()).collect();
+        let before = BTreeSet::from(["container d4 four yes".to_owned()]);
         assert_eq!(
-            of_run(text, "run-1").collect::<Vec<_>>(),
-            ["a1 one run-1", "c3 three ", "d4 four yes"]
+            of_run(&containers, "run-1", &before),
+            ["container a1 one run-1", "container c3 three ", "container e5 five "]
         );
+        assert!(Container::parse("alone").is_err());
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_an_error_and_none_at_all_is_not() {
+        let shell = |script: &str| listed(Command::new("sh").args(["-c", script]));
+        assert_eq!(shell("echo a1 one run-1").unwrap().unwrap().len(), 1);
+        let error = shell("echo a1 one run-1; echo no daemon >&2; exit 1").unwrap_err();
+        assert!(error.to_string().ends_with(": no daemon"), "{error}");
+        assert_eq!(listed(&mut Command::new("/nowhere/docker")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_missing_folder_is_empty_and_one_that_cannot_be_read_is_an_error() {
+        assert!(names(Path::new("/proc/no-such-folder")).unwrap().is_empty());
+        names(Path::new("/proc/self/mountinfo")).unwrap_err();
     }
 
     #[test]

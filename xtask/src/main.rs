@@ -38,7 +38,7 @@ enum Chore {
         /// The run's ROADSTEAD_TEST_RUN.
         #[arg(long)]
         run: String,
-        /// What was there before the run: written by --remember, not counted otherwise.
+        /// What was there before the run: written by --remember, and not counted.
         #[arg(long, value_name = "FILE")]
         before: Option<PathBuf>,
         /// Only write what is there now to the file of --before.

@@ -19,12 +19,16 @@ use alloy::primitives::{Address, B256, Bloom, Log, U256, keccak256};
 use alloy::rlp::Encodable;
 
 use crate::evm::{Invalid, Rules, Surroundings, Verdict};
+use crate::meter;
 use crate::state::State;
 use crate::transaction::{Transaction, message};
 
 /// The base fee of the genesis block: an eighth less, and so the base fee of the first block, is
 /// exactly one gwei.
 const GENESIS_BASE_FEE: u64 = 1_142_857_142;
+
+/// What a block costs by itself, as much as the least transaction.
+const BLOCK_COST: u64 = 21_000;
 
 /// A sealed block with everything that happened in it.
 #[derive(Debug)]
@@ -73,9 +77,9 @@ impl Block {
         self.header.base_fee_per_gas.unwrap_or_default()
     }
 
-    /// The base fee of the block after this one (EIP-1559).
+    /// The base fee of the block after this one.
     pub(crate) fn next_base_fee(&self) -> u64 {
-        self.header.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or_default()
+        next_base_fee(self.base_fee(), self.header.gas_used, self.header.gas_limit)
     }
 
     /// What a message sees that executes in this block.
@@ -113,6 +117,7 @@ pub(crate) enum Fit {
 impl Draft {
     /// An empty block on top of `parent`, after which the state is `state`.
     pub(crate) fn new(parent: &Block, state: &State, chain_id: u64, timestamp: u64) -> Self {
+        meter::charge(BLOCK_COST);
         let number = parent.header.number.saturating_add(1);
         let surroundings = Surroundings {
             chain_id,
@@ -229,10 +234,59 @@ fn envelope(kind: TxType, receipt: Receipt<Log>) -> ReceiptEnvelope<Log> {
     }
 }
 
+/// The base fee after a block (EIP-1559). It does not grow past the greatest number: full blocks bring
+/// it there soon enough, and the library's own function overflows.
+fn next_base_fee(base_fee: u64, gas_used: u64, gas_limit: u64) -> u64 {
+    let BaseFeeParams { max_change_denominator, elasticity_multiplier } = BaseFeeParams::ethereum();
+    let target = (u128::from(gas_limit) / elasticity_multiplier).max(1);
+    let (base_fee, gas_used) = (u128::from(base_fee), u128::from(gas_used));
+    let change = |gas: u128| base_fee * gas / target / max_change_denominator;
+    let next = if gas_used > target {
+        base_fee.saturating_add(change(gas_used - target).max(1))
+    } else {
+        base_fee.saturating_sub(change(target - gas_used))
+    };
+    u64::try_from(next).unwrap_or(u64::MAX)
+}
+
 /// The randomness of a block: different in every block, and the same in every run.
 fn prevrandao(chain_id: u64, number: u64) -> B256 {
     let mut seed = [0; 16];
     seed[..8].copy_from_slice(&chain_id.to_be_bytes());
     seed[8..].copy_from_slice(&number.to_be_bytes());
     keccak256(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::eips::eip1559::calc_next_block_base_fee;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: u64 = 30_000_000;
+
+    proptest! {
+        #[test]
+        fn the_next_base_fee_is_that_of_the_reference_implementation(
+            base_fee in 0..=u64::MAX / 2,
+            gas_used in 0..=LIMIT,
+        ) {
+            let reference =
+                calc_next_block_base_fee(gas_used, LIMIT, base_fee, BaseFeeParams::ethereum());
+            prop_assert_eq!(next_base_fee(base_fee, gas_used, LIMIT), reference);
+        }
+    }
+
+    #[test]
+    fn the_base_fee_ends_at_the_greatest_number_and_falls_from_there() {
+        let mut base_fee = GENESIS_BASE_FEE;
+        for _ in 0..300 {
+            base_fee = next_base_fee(base_fee, LIMIT, LIMIT);
+        }
+        assert_eq!(base_fee, u64::MAX);
+        assert_eq!(next_base_fee(u64::MAX - 1, LIMIT / 2 + 1, LIMIT), u64::MAX);
+        assert_eq!(next_base_fee(u64::MAX, LIMIT / 2, LIMIT), u64::MAX);
+        assert_eq!(next_base_fee(u64::MAX, 0, LIMIT), u64::MAX - u64::MAX / 8);
+    }
 }

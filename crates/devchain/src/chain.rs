@@ -1,7 +1,8 @@
 //! The chain as its owner holds it: a cheap handle on one ledger behind one lock.
 //!
-//! The lock is held to look something up, and to mine; calls and estimates take a snapshot of the
-//! state and execute without it. No lock is ever held across an await.
+//! The lock is held to look something up, and to mine. Calls, estimates and questions about the
+//! pending block copy what they need, which shares nearly everything, and execute without it. No lock
+//! is ever held across an await.
 
 mod ledger;
 mod time;
@@ -10,15 +11,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alloy::eips::BlockId;
 use alloy::primitives::{Address, U256};
 use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
+use crate::block::{Block, Draft, Snapshot};
 use crate::config::{Clock, Config, Mining};
 pub(crate) use ledger::{Ledger, LookupError, SendError};
 pub use time::TimeError;
 
 /// The least gas a block must have room for: one plain transfer.
 const MIN_GAS_LIMIT: u64 = 21_000;
+
+/// How many requests or batches are answered at the same time; more wait for their turn.
+const WORKERS: usize = 8;
 
 /// A development chain. Clones are handles on the same chain, which lives as long as the last of
 /// them and keeps everything in memory.
@@ -32,6 +40,7 @@ struct Shared {
     interval: Option<Duration>,
     clock: Arc<dyn Clock>,
     ledger: Mutex<Ledger>,
+    workers: Arc<Semaphore>,
 }
 
 /// Why a chain does not start.
@@ -81,7 +90,13 @@ impl Devchain {
         let ledger = Ledger::new(&config)?;
         let Config { chain_id, clock, .. } = config;
         Ok(Self {
-            shared: Arc::new(Shared { chain_id, interval, clock, ledger: Mutex::new(ledger) }),
+            shared: Arc::new(Shared {
+                chain_id,
+                interval,
+                clock,
+                ledger: Mutex::new(ledger),
+                workers: Arc::new(Semaphore::new(WORKERS)),
+            }),
         })
     }
 
@@ -134,11 +149,86 @@ impl Devchain {
         self.shared.clock.now()
     }
 
+    /// The state after a block, or what it would be after the pending one.
+    pub(crate) fn snapshot(&self, id: BlockId) -> Result<Snapshot, LookupError> {
+        if id.is_pending() {
+            return Ok(self.draft().into_snapshot());
+        }
+        self.ledger().snapshot(id)
+    }
+
+    /// The block that would be mined now.
+    pub(crate) fn pending(&self) -> Block {
+        self.draft().seal().0
+    }
+
+    fn draft(&self) -> Draft {
+        let now = self.now();
+        // The lock is free again before anything is executed.
+        let outlook = self.ledger().outlook(now);
+        outlook.execute()
+    }
+
+    /// Runs `work` on a blocking thread, once less than [`WORKERS`] do. Whoever stops waiting for it
+    /// does not stop it.
+    pub(crate) async fn on_worker<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        // Nobody closes the semaphore, so there always is a permit in the end.
+        let permit = Arc::clone(&self.shared.workers).acquire_owned().await.ok();
+        let chain = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&chain)
+        })
+        .await
+    }
+
     /// Everything, for as long as the guard lives.
     ///
     /// A panic under the lock cannot leave a block half applied, because a block is put together
     /// beside the ledger and added at the end; so a poisoned lock is still good.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_few_requests_execute_at_the_same_time() {
+        let chain = Devchain::new(Config::default()).unwrap();
+        let [now, most] = [0, 0].map(|zero| Arc::new(AtomicUsize::new(zero)));
+        let tasks: Vec<_> = (0..4 * WORKERS)
+            .map(|_| {
+                let (chain, now, most) = (chain.clone(), Arc::clone(&now), Arc::clone(&most));
+                let work = move |_: &Devchain| {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(10));
+                    now.fetch_sub(1, Ordering::SeqCst);
+                };
+                tokio::spawn(async move { chain.on_worker(work).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((2..=WORKERS).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn the_pending_block_needs_no_lock_while_it_executes() {
+        let chain = Devchain::new(Config::default()).unwrap();
+        let outlook = chain.ledger().outlook(chain.now());
+        // A lock that is held would be waited for here for ever.
+        assert_eq!(chain.mine(), 1);
+        assert_eq!(outlook.execute().seal().0.header.number, 1);
     }
 }

@@ -45,7 +45,7 @@ impl Default for Config {
 /// When blocks are mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mining {
-    /// A block for every transaction, before the call that sends it returns.
+    /// A block for every transaction that is ready, before the call that sends it returns.
     Automine,
     /// A block every so often, empty or not, with all waiting transactions that fit. Needs the
     /// miner task to run.

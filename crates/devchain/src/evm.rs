@@ -23,6 +23,7 @@ use revm::state::{AccountInfo, EvmState};
 use revm::{DatabaseRef, ExecuteEvm, MainBuilder, MainContext};
 use thiserror::Error;
 
+use crate::meter;
 use crate::state::{Account, State};
 
 const SPEC: SpecId = SpecId::OSAKA;
@@ -130,6 +131,11 @@ pub(crate) enum Invalid {
     NonceExhausted,
     #[error("insufficient funds for gas * price + value: balance {balance}, tx cost {cost}")]
     InsufficientFunds { balance: U256, cost: U256 },
+    #[error(
+        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx cost \
+         {cost}"
+    )]
+    Overdrawn { balance: U256, queued: U256, cost: U256 },
     #[error("intrinsic gas too low: gas {limit}, minimum needed {needed}")]
     IntrinsicGas { limit: u64, needed: u64 },
     #[error("transaction gas limit too high (cap: {TRANSACTION_GAS_CAP}, tx: {limit})")]
@@ -224,6 +230,7 @@ impl Message {
             other => Invalid::Other(other.to_string()),
         })?;
         let gas = *outcome.result.gas();
+        meter::charge(gas.total_gas_spent());
         let (verdict, output, logs) = match outcome.result {
             ExecutionResult::Success { logs, output, .. } => {
                 (Verdict::Success, output.into_data(), logs)

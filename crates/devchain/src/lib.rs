@@ -36,13 +36,15 @@
 //! The state is a persistent trie (`trie`, `state`): each block has its own version of it, versions
 //! share what did not change, and reading one needs no lock. `evm` is the only module that names
 //! revm. `block` turns transactions from the `pool` into a sealed block; `chain` holds blocks, states
-//! and indexes behind one lock; `rpc` answers requests and is shared by `transport` and `server`.
-//! Everything a client sends is checked and bounded before it costs anything.
+//! and indexes behind one lock; `rpc` answers requests and is shared by `transport` and `server`, a
+//! few at a time. Everything a client sends is checked and bounded before it costs anything; `meter`
+//! counts what a batch has cost so far.
 
 mod block;
 mod chain;
 mod config;
 mod evm;
+mod meter;
 mod miner;
 mod pool;
 mod rpc;

@@ -34,14 +34,14 @@ pub(crate) enum Refused {
     SenderFull,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
     senders: HashMap<Address, BTreeMap<u64, Waiting>>,
     by_hash: HashMap<B256, Arc<Transaction>>,
     arrivals: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     transaction: Arc<Transaction>,
     arrival: u64,
@@ -85,6 +85,16 @@ impl Pool {
     /// The waiting transaction with this hash.
     pub(crate) fn get(&self, hash: &B256) -> Option<&Arc<Transaction>> {
         self.by_hash.get(hash)
+    }
+
+    /// What the sender waits with beside a transaction with this nonce, which would replace its own.
+    pub(crate) fn others(
+        &self,
+        sender: Address,
+        nonce: u64,
+    ) -> impl Iterator<Item = &Arc<Transaction>> {
+        let queue = self.senders.get(&sender).into_iter().flatten();
+        queue.filter(move |(other, _)| **other != nonce).map(|(_, waiting)| &waiting.transaction)
     }
 
     /// The nonce after all ready transactions of `sender`, whose account is at `nonce`.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::chain::Devchain;
+use crate::meter::Budget;
 pub(crate) use error::RpcError;
 use params::Params;
 
@@ -29,7 +30,15 @@ const MAX_BATCH: usize = 1_000;
 /// After this many bytes of answers the rest of a batch is refused.
 const MAX_BATCH_ANSWER: usize = 25 * 1024 * 1024;
 
-type Reply = Result<Box<RawValue>, RpcError>;
+/// After executing this much gas, ten full blocks of the usual size, the rest of a batch is refused.
+const MAX_BATCH_GAS: u64 = 300_000_000;
+
+pub(crate) type Reply = Result<Box<RawValue>, RpcError>;
+
+/// What the requests of a batch may execute together. The one that goes beyond it is still answered.
+pub(crate) fn batch_budget() -> Budget {
+    Budget::new(MAX_BATCH_GAS)
+}
 
 /// Answers one request.
 pub(crate) fn handle(chain: &Devchain, method: &str, params: Option<&RawValue>) -> Reply {
@@ -89,6 +98,13 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawV
     <&RawValue>::deserialize(from).map(Some)
 }
 
+/// As much of a request as an answer needs, even if the rest of it is wrong.
+#[derive(Deserialize)]
+struct Identified<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+}
+
 #[derive(Serialize)]
 struct Response<'a> {
     jsonrpc: &'static str,
@@ -103,14 +119,16 @@ impl Devchain {
     /// Answers the text of a JSON-RPC request or batch, whatever it is; nothing when there is nothing
     /// to answer.
     ///
-    /// Executes on the calling thread, up to a block of gas for each request.
+    /// Executes on the calling thread: for most requests at most a block of gas, and another one if
+    /// they ask about the pending block; for an estimate some thirty transactions; for mining what the
+    /// blocks hold. A batch that has executed ten blocks of gas is refused from there on.
     #[must_use]
     pub fn respond(&self, body: &[u8]) -> Option<Vec<u8>> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return self.respond_to_batch(body);
         }
         match serde_json::from_slice::<&RawValue>(body) {
-            Ok(request) => self.respond_to_one(request),
+            Ok(request) => self.respond_to_one(request, None),
             Err(error) => Some(encode(None, Err(&RpcError::parse(&error)))),
         }
     }
@@ -126,16 +144,17 @@ impl Devchain {
         if requests.len() > MAX_BATCH {
             return Some(encode(None, Err(&RpcError::batch_too_long(requests.len(), MAX_BATCH))));
         }
+        let budget = batch_budget();
         let mut answer = Vec::from(*b"[");
         for request in requests {
-            let one = if answer.len() > MAX_BATCH_ANSWER {
-                let id = serde_json::from_str::<Request<'_>>(request.get()).ok();
-                let id = id.and_then(|request| request.id);
-                Some(encode(id, Err(&RpcError::answer_too_large())))
+            let refusal = if answer.len() > MAX_BATCH_ANSWER {
+                Some(RpcError::answer_too_large())
+            } else if budget.is_left() {
+                None
             } else {
-                self.respond_to_one(request)
+                Some(RpcError::batch_too_costly())
             };
-            if let Some(one) = one {
+            if let Some(one) = self.respond_to_one(request, refusal) {
                 if answer.len() > 1 {
                     answer.push(b',');
                 }
@@ -146,22 +165,30 @@ impl Devchain {
         (answer.len() > 2).then_some(answer)
     }
 
-    fn respond_to_one(&self, request: &RawValue) -> Option<Vec<u8>> {
-        let request = match serde_json::from_str::<Request<'_>>(request.get()) {
-            Ok(request) => request,
-            Err(error) => {
-                let error = RpcError::invalid_request(&error.to_string());
-                return Some(encode(None, Err(&error)));
-            }
+    /// Answers one request, with `refusal` if there is one.
+    fn respond_to_one(&self, body: &RawValue, refusal: Option<RpcError>) -> Option<Vec<u8>> {
+        let invalid = |why: &str| {
+            let request = serde_json::from_str::<Identified<'_>>(body.get());
+            let id = request.ok().map(|request| request.id).filter(|id| is_scalar(id));
+            Some(encode(id, Err(&RpcError::invalid_request(why))))
         };
-        let scalar = |id: &RawValue| !id.get().starts_with(['{', '[', 't', 'f']);
-        if request.jsonrpc != "2.0" || !request.id.is_none_or(scalar) {
-            let error = RpcError::invalid_request("expected version 2.0 and a scalar id");
-            return Some(encode(None, Err(&error)));
+        let request = match serde_json::from_str::<Request<'_>>(body.get()) {
+            Ok(request) => request,
+            Err(error) => return invalid(&error.to_string()),
+        };
+        if request.jsonrpc != "2.0" || !request.id.is_none_or(is_scalar) {
+            return invalid("expected version 2.0 and a scalar id");
         }
-        let result = handle(self, &request.method, request.params);
+        let result = match refusal {
+            Some(refusal) => Err(refusal),
+            None => handle(self, &request.method, request.params),
+        };
         request.id.map(|id| encode(Some(id), result.as_deref()))
     }
+}
+
+fn is_scalar(id: &RawValue) -> bool {
+    !id.get().starts_with(['{', '[', 't', 'f'])
 }
 
 fn encode(id: Option<&RawValue>, result: Result<&RawValue, &RpcError>) -> Vec<u8> {

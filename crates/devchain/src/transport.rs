@@ -12,7 +12,7 @@ use crate::chain::Devchain;
 use crate::rpc::{self, RpcError};
 
 /// Answers the requests of an alloy client in process. Requests run on blocking threads of the
-/// current tokio runtime.
+/// current tokio runtime, a few at a time, with the limits that a batch has over HTTP.
 ///
 /// Hand it to `RpcClient::new(chain.transport(), true)`, and that to
 /// `ProviderBuilder::connect_client`.
@@ -41,19 +41,33 @@ impl Service<RequestPacket> for DevchainTransport {
     fn call(&mut self, packet: RequestPacket) -> Self::Future {
         let chain = self.chain.clone();
         Box::pin(async move {
-            let answer = move || match packet {
-                RequestPacket::Single(request) => ResponsePacket::Single(answer(&chain, &request)),
-                RequestPacket::Batch(requests) => ResponsePacket::Batch(
-                    requests.iter().map(|request| answer(&chain, request)).collect(),
-                ),
+            let answer = move |chain: &Devchain| match packet {
+                RequestPacket::Single(request) => ResponsePacket::Single(answer(chain, &request)),
+                RequestPacket::Batch(requests) => ResponsePacket::Batch(batch(chain, &requests)),
             };
-            tokio::task::spawn_blocking(answer).await.map_err(TransportErrorKind::custom)
+            chain.on_worker(answer).await.map_err(TransportErrorKind::custom)
         })
     }
 }
 
+fn batch(chain: &Devchain, requests: &[SerializedRequest]) -> Vec<Response> {
+    let budget = rpc::batch_budget();
+    let one = |request: &SerializedRequest| {
+        if budget.is_left() {
+            answer(chain, request)
+        } else {
+            response(request, Err(RpcError::batch_too_costly()))
+        }
+    };
+    requests.iter().map(one).collect()
+}
+
 fn answer(chain: &Devchain, request: &SerializedRequest) -> Response {
-    let payload = match rpc::handle(chain, request.method(), request.params()) {
+    response(request, rpc::handle(chain, request.method(), request.params()))
+}
+
+fn response(request: &SerializedRequest, reply: rpc::Reply) -> Response {
+    let payload = match reply {
         Ok(result) => ResponsePayload::Success(result),
         Err(RpcError { code, message, data }) => ResponsePayload::Failure(ErrorPayload {
             code,

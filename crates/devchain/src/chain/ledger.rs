@@ -60,6 +60,21 @@ pub(crate) enum SendError {
 
 type Dropped = Vec<(Arc<Transaction>, Invalid)>;
 
+/// All that the next block is made of, apart from the ledger, so that it executes without a lock.
+#[derive(Debug)]
+pub(crate) struct Outlook {
+    draft: Draft,
+    pool: Pool,
+}
+
+impl Outlook {
+    /// Executes what waits and fits.
+    pub(crate) fn execute(mut self) -> Draft {
+        fill(&mut self.draft, &self.pool, usize::MAX);
+        self.draft
+    }
+}
+
 impl Ledger {
     pub(crate) fn new(config: &Config) -> Result<Self, TimeError> {
         let now = config.clock.now();
@@ -107,10 +122,13 @@ impl Ledger {
         }
     }
 
-    /// Takes a transaction in; with automine it is in a block when this returns.
+    /// Takes a transaction in; with automine it is in a block when this returns, if it is ready.
     pub(crate) fn send(&mut self, transaction: Transaction, now: u64) -> Result<B256, SendError> {
-        self.admit(&transaction)?;
         let hash = *transaction.hash();
+        if self.pool.get(&hash).is_some() {
+            return Err(Refused::AlreadyKnown.into());
+        }
+        self.admit(&transaction)?;
         self.pool.add(Arc::new(transaction))?;
         if self.automine {
             let dropped = self.mine_ready(now);
@@ -129,9 +147,9 @@ impl Ledger {
         self.append(draft, now)
     }
 
-    /// The block that would be mined now.
-    pub(crate) fn pending(&self, now: u64) -> Block {
-        self.draft(now, usize::MAX).0.seal().0
+    /// The block that would be mined now, not executed yet.
+    pub(crate) fn outlook(&self, now: u64) -> Outlook {
+        Outlook { draft: self.empty_draft(now), pool: self.pool.clone() }
     }
 
     /// The nonce of the next transaction of `sender`, after those that wait.
@@ -180,12 +198,9 @@ impl Ledger {
         }
     }
 
-    /// The state after a block, or what it would be after the pending one.
-    pub(crate) fn snapshot(&self, id: BlockId, now: u64) -> Result<Snapshot, LookupError> {
+    /// The state after a block; the pending one counts as the latest.
+    pub(crate) fn snapshot(&self, id: BlockId) -> Result<Snapshot, LookupError> {
         let number = match id {
-            BlockId::Number(BlockNumberOrTag::Pending) => {
-                return Ok(self.draft(now, usize::MAX).0.into_snapshot());
-            }
             BlockId::Number(tag) => self.number(tag),
             BlockId::Hash(hash) => *self
                 .numbers
@@ -209,7 +224,8 @@ impl Ledger {
         Ok(Snapshot { state: state.clone(), surroundings: block.surroundings(self.chain_id) })
     }
 
-    /// Checks a transaction against the latest state.
+    /// Checks a transaction against the latest state, and its cost together with what its sender has
+    /// waiting already: what is taken in can also be paid.
     fn admit(&self, transaction: &Transaction) -> Result<(), Invalid> {
         let account = self.state.account(transaction.signer()).cloned().unwrap_or_default();
         let nonce = transaction.nonce();
@@ -224,29 +240,31 @@ impl Ledger {
         if self.automine && transaction.max_fee_per_gas() < base_fee {
             return Err(Invalid::FeeBelowBase);
         }
-        match message(transaction).cost() {
-            Some(cost) if cost <= account.balance => Ok(()),
-            cost => Err(Invalid::InsufficientFunds {
-                balance: account.balance,
-                cost: cost.unwrap_or(U256::MAX),
-            }),
+        let balance = account.balance;
+        let cost = message(transaction).cost().unwrap_or(U256::MAX);
+        if cost > balance {
+            return Err(Invalid::InsufficientFunds { balance, cost });
         }
+        let queued = self
+            .pool
+            .others(transaction.signer(), nonce)
+            .map(|other| message(other).cost().unwrap_or(U256::MAX))
+            .fold(U256::ZERO, U256::saturating_add);
+        if queued.saturating_add(cost) > balance {
+            return Err(Invalid::Overdrawn { balance, queued, cost });
+        }
+        Ok(())
+    }
+
+    fn empty_draft(&self, now: u64) -> Draft {
+        let timestamp = self.time.next_block(now, self.head.header.timestamp);
+        Draft::new(&self.head, &self.state, self.chain_id, timestamp)
     }
 
     /// Puts the next block together, with at most `limit` transactions.
     fn draft(&self, now: u64, limit: usize) -> (Draft, Dropped) {
-        let timestamp = self.time.next_block(now, self.head.header.timestamp);
-        let mut draft = Draft::new(&self.head, &self.state, self.chain_id, timestamp);
-        let mut dropped = Vec::new();
-        let mut ready = self.pool.ready(draft.state());
-        while draft.len() < limit {
-            let Some(transaction) = ready.take() else { break };
-            match draft.push(&transaction) {
-                Ok(Fit::Included) => ready.included(&transaction),
-                Ok(Fit::NotNow) => {}
-                Err(invalid) => dropped.push((transaction, invalid)),
-            }
-        }
+        let mut draft = self.empty_draft(now);
+        let dropped = fill(&mut draft, &self.pool, limit);
         (draft, dropped)
     }
 
@@ -266,7 +284,7 @@ impl Ledger {
 
     fn drop_all(&mut self, dropped: &Dropped) {
         for (transaction, invalid) in dropped {
-            tracing::debug!(tx = %transaction.hash(), %invalid, "dropped a waiting transaction");
+            tracing::warn!(tx = %transaction.hash(), %invalid, "dropped a waiting transaction");
             self.pool.remove(transaction);
         }
     }
@@ -291,4 +309,19 @@ impl Ledger {
         tracing::debug!(number, transactions = block.entries.len(), "mined a block");
         block
     }
+}
+
+/// Executes ready transactions until `limit` are in the draft, and gives those that never can be.
+fn fill(draft: &mut Draft, pool: &Pool, limit: usize) -> Dropped {
+    let mut dropped = Vec::new();
+    let mut ready = pool.ready(draft.state());
+    while draft.len() < limit {
+        let Some(transaction) = ready.take() else { break };
+        match draft.push(&transaction) {
+            Ok(Fit::Included) => ready.included(&transaction),
+            Ok(Fit::NotNow) => {}
+            Err(invalid) => dropped.push((transaction, invalid)),
+        }
+    }
+    dropped
 }

@@ -32,14 +32,15 @@ pub(super) fn call(chain: &Devchain, params: &Params<'_>) -> Reply {
     }
 }
 
-/// The least gas with which the transaction succeeds on top of the pending block.
+/// A gas limit with which the transaction succeeds on top of the pending block: the least one, unless
+/// the code itself looks at its gas and does less, or gives up, with another amount of it.
 ///
-/// Less than what it uses is never enough, and somewhat more may be needed: a contract keeps a 64th
-/// part when it calls another, refunds come at the end, and a call with value needs its stipend.
+/// Somewhat more than what it uses may be needed: a contract keeps a 64th part when it calls another,
+/// refunds come at the end, and a call with value needs its stipend.
 pub(super) fn estimate(chain: &Devchain, params: &Params<'_>) -> Reply {
     let request = request(params)?;
     let id = params.optional(1, "block")?.unwrap_or_else(BlockId::pending);
-    let snapshot = chain.ledger().snapshot(id, chain.now())?;
+    let snapshot = chain.snapshot(id)?;
     let cap = snapshot.surroundings.gas_limit.min(TRANSACTION_GAS_CAP);
     let mut message = message(request, &snapshot, cap)?;
     message.gas_limit = message.gas_limit.min(affordable(&message, &snapshot)?);
@@ -56,6 +57,7 @@ fn least_gas(mut message: Message, snapshot: &Snapshot) -> Result<u64, RpcError>
     if execution.verdict != Verdict::Success {
         return Err(failure(execution, enough));
     }
+    // With less than it used it would run out, if its code does the same with any gas.
     let mut too_little = execution.gas_used.saturating_sub(1);
     // Most often the answer lies just above what was spent, so look there before halving the rest.
     let guess = execution.gas_spent.saturating_add(CALL_STIPEND).saturating_mul(64) / 63;

@@ -39,11 +39,14 @@ impl From<MineParameter> for MineOptions {
 pub(super) fn evm_mine(chain: &Devchain, params: &Params<'_>) -> Reply {
     let options: MineOptions = params.optional(0, "timestamp or options")?.unwrap_or_default();
     let blocks = count(options.blocks)?;
-    if let Some(timestamp) = options.timestamp {
-        chain.ledger().set_next_timestamp(small(timestamp))?;
-    }
+    let mut timestamp = options.timestamp;
     for _ in 0..blocks {
-        chain.mine();
+        let now = chain.now();
+        let mut ledger = chain.ledger();
+        if let Some(timestamp) = timestamp.take() {
+            ledger.set_next_timestamp(small(timestamp))?;
+        }
+        ledger.mine(now);
     }
     reply(&"0x0")
 }

@@ -52,6 +52,10 @@ impl RpcError {
         Self::new(LIMIT_EXCEEDED, "the answer to the batch is too large")
     }
 
+    pub(crate) fn batch_too_costly() -> Self {
+        Self::new(LIMIT_EXCEEDED, "the batch executes too much; send the rest of it again")
+    }
+
     pub(super) fn unknown_method(method: &str) -> Self {
         // The name comes from the client, so only as much of it as a method could have.
         let name: String = method.chars().take(64).collect();

@@ -37,8 +37,7 @@ pub(super) fn block_by_number(chain: &Devchain, params: &Params<'_>) -> Reply {
     let tag: BlockNumberOrTag = params.required(0, "block")?;
     let full = params.optional(1, "full transactions")?.unwrap_or(false);
     if tag.is_pending() {
-        let block = chain.ledger().pending(chain.now());
-        return reply(&shape::block(&block, full));
+        return reply(&shape::block(&chain.pending(), full));
     }
     let block = {
         let ledger = chain.ledger();
@@ -87,5 +86,5 @@ pub(super) fn snapshot(
     index: usize,
 ) -> Result<Snapshot, RpcError> {
     let id = params.optional(index, "block")?.unwrap_or_else(BlockId::latest);
-    Ok(chain.ledger().snapshot(id, chain.now())?)
+    Ok(chain.snapshot(id)?)
 }

@@ -1,6 +1,6 @@
 //! Sending transactions, and what became of them.
 
-use alloy::eips::{BlockId, BlockNumberOrTag};
+use alloy::eips::BlockId;
 use alloy::primitives::{B256, Bytes};
 use alloy::rpc::types::TransactionReceipt;
 
@@ -42,14 +42,14 @@ pub(super) fn receipt(chain: &Devchain, params: &Params<'_>) -> Reply {
 }
 
 pub(super) fn block_receipts(chain: &Devchain, params: &Params<'_>) -> Reply {
+    let id: BlockId = params.required(0, "block")?;
+    if id.is_pending() {
+        return reply(&receipts(&chain.pending()));
+    }
     let block = {
         let ledger = chain.ledger();
-        match params.required(0, "block")? {
+        match id {
             BlockId::Hash(hash) => ledger.block_by_hash(&hash.block_hash),
-            BlockId::Number(BlockNumberOrTag::Pending) => {
-                let block = ledger.pending(chain.now());
-                return reply(&receipts(&block));
-            }
             BlockId::Number(tag) => ledger.block(ledger.number(tag)),
         }
     };

@@ -5,7 +5,10 @@
 //! timestamps chosen in advance.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use alloy::consensus::{
     SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy, TypedTransaction,
@@ -31,12 +34,16 @@ impl Drop for Owned {
     }
 }
 
+/// How long `anvil` may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the whole story may take.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
 /// A running `anvil`.
 struct Anvil {
     url: String,
     _process: Owned,
-    /// Kept open, because a closed pipe would end the process.
-    _output: BufReader<ChildStdout>,
 }
 
 impl Anvil {
@@ -47,16 +54,19 @@ impl Anvil {
             .spawn()
             .expect("anvil does not start from the PATH: run script/setup");
         let mut process = Owned(process);
-        let mut output = BufReader::new(process.0.stdout.take().unwrap());
-        let mut line = String::new();
-        loop {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "anvil ended");
-            if let Some(address) = line.trim().strip_prefix("Listening on ") {
-                let url = format!("http://{address}");
-                return Self { url, _process: process, _output: output };
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        let (found, address) = mpsc::channel();
+        // It reads on until the process ends, which would stand still at a full pipe.
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if let Some(address) = line.trim().strip_prefix("Listening on ") {
+                    // Nobody listens any more if it took too long.
+                    let _ = found.send(address.to_owned());
+                }
             }
-        }
+        });
+        let address = address.recv_timeout(START_TIMEOUT).expect("anvil does not listen");
+        Self { url: format!("http://{address}"), _process: process }
     }
 }
 
@@ -215,7 +225,10 @@ fn call(to: Address, call: impl SolCall) -> Value {
 
 #[tokio::test]
 async fn the_same_history_looks_the_same() {
-    let anvil = Anvil::start();
+    tokio::time::timeout(TIMEOUT, story(Anvil::start())).await.expect("anvil takes too long");
+}
+
+async fn story(anvil: Anvil) {
     let ours = chain(Mining::Automine);
     let mut both = Both {
         anvil: RpcClient::new_http(anvil.url.parse().unwrap()),

@@ -1,6 +1,7 @@
 //! Through `cast`, which is a client that others wrote.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use alloy::primitives::{Address, hex};
 use roadstead_devchain::{Mining, Server};
@@ -9,16 +10,21 @@ use tokio::process::Command;
 
 use crate::fixture::{POOR, alice, chain, probe_code, served};
 
+/// How long one command may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Runs `cast` against the server, and returns what it prints and whether it succeeded.
 async fn run(server: &Server, arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new("cast")
+    let mut command = Command::new("cast");
+    command
         .args(&arguments[..1])
         .args(["--rpc-url", &server.url()])
         .args(&arguments[1..])
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(TIMEOUT, command.output())
         .await
+        .unwrap_or_else(|_| panic!("cast takes too long: {arguments:?}"))
         .expect("cast does not start from the PATH: run script/setup");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
     (output.status.success(), text(output.stdout), text(output.stderr))

@@ -117,6 +117,57 @@ fn a_batch_is_answered_in_order_and_bounded() {
 }
 
 #[test]
+fn a_batch_stops_when_it_has_executed_too_much() {
+    let chain = chain(Mining::Manual);
+    // An invalid instruction, which takes all gas there is: a block of it every time.
+    let call = |id| json!({"jsonrpc": "2.0", "id": id, "method": "eth_call", "params": [{"data": "0xfe"}]});
+    let mut batch: Vec<Value> = (0..12).map(call).collect();
+    batch.push(json!({"jsonrpc": "2.0", "method": "evm_mine"}));
+    let answers = answer(&chain, &json!(batch).to_string());
+    let codes: Vec<_> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| answer["error"]["code"].as_i64().unwrap())
+        .collect();
+    assert_eq!(codes, [[-32000; 10].as_slice(), &[-32005; 2]].concat());
+    assert_eq!(answers[11]["id"], 11);
+    assert_eq!(chain.block_number(), 0);
+    // The next batch starts anew.
+    assert_eq!(answer(&chain, &json!([call(0)]).to_string())[0]["error"]["code"], -32000);
+}
+
+#[tokio::test]
+async fn a_batch_in_process_stops_there_too() {
+    let client = crate::fixture::client(&chain(Mining::Manual));
+    let mut batch = client.new_batch();
+    let call = json!([{"data": "0xfe"}]);
+    let waiters: Vec<_> =
+        (0..12).map(|_| batch.add_call::<_, Value>("eth_call", &call).unwrap()).collect();
+    batch.send().await.unwrap();
+    let mut codes = Vec::new();
+    for waiter in waiters {
+        codes.push(waiter.await.unwrap_err().as_error_resp().unwrap().code);
+    }
+    assert_eq!(codes, [[-32000; 10].as_slice(), &[-32005; 2]].concat());
+}
+
+#[test]
+fn an_invalid_request_is_answered_by_its_id() {
+    let chain = chain(Mining::Manual);
+    for (body, id) in [
+        (r#"{"jsonrpc":"2.0","id":7,"method":5}"#, json!(7)),
+        (r#"{"jsonrpc":"1.0","id":"x","method":"eth_chainId"}"#, json!("x")),
+        (r#"{"id":7}"#, json!(7)),
+        (r#"{"jsonrpc":"2.0","id":[1],"method":"eth_chainId"}"#, json!(null)),
+        (r#"{"jsonrpc":"2.0","method":5}"#, json!(null)),
+    ] {
+        let answer = answer(&chain, body);
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&id, &json!(-32600)), "{body}");
+    }
+}
+
+#[test]
 fn a_wrong_parameter_is_named() {
     let chain = chain(Mining::Manual);
     for (method, params, name) in [
@@ -219,6 +270,45 @@ fn too_many_logs_are_an_error() {
     };
     assert_eq!(count("0x5")["result"].as_array().unwrap().len(), 10_000);
     assert_eq!(count("0x6")["error"]["code"], -32005);
+}
+
+#[test]
+fn too_many_bytes_of_logs_are_an_error() {
+    let chain = chain(Mining::Automine);
+    // Init code that logs 100,000 zeros 20 times.
+    let code = hex!("60145b620186a05fa0600190038060025700");
+    for nonce in 0..7 {
+        let raw = signed(|tx| {
+            (tx.nonce, tx.to, tx.input) = (nonce, TxKind::Create, code.to_vec().into());
+            tx.gas_limit = 1 << 24;
+        });
+        ask(&chain, "eth_sendRawTransaction", json!([hex::encode_prefixed(raw)]));
+    }
+    let logs =
+        |last: &str| ask(&chain, "eth_getLogs", json!([{"fromBlock": "0x1", "toBlock": last}]));
+    assert_eq!(logs("0x6")["result"].as_array().unwrap().len(), 120);
+    let error = &logs("0x7")["error"];
+    assert_eq!(error["code"], -32005);
+    assert!(error["message"].as_str().unwrap().contains("bytes"), "{error}");
+}
+
+#[test]
+fn a_filter_is_bounded() {
+    let chain = chain(Mining::Manual);
+    let words = |count: u64, length: usize| -> Vec<String> {
+        (0..count).map(|word| format!("0x{word:0length$x}")).collect()
+    };
+    let logs = |filter: Value| ask(&chain, "eth_getLogs", json!([filter]));
+    let fine = json!({"address": words(1_000, 40), "topics": [null, words(1_000, 64)]});
+    assert_eq!(logs(fine)["result"], json!([]));
+    for (filter, name) in [
+        (json!({"address": words(1_001, 40)}), "addresses"),
+        (json!({"topics": [null, words(1_001, 64)]}), "topics"),
+    ] {
+        let error = &logs(filter)["error"];
+        assert_eq!(error["code"], -32602);
+        assert!(error["message"].as_str().unwrap().contains(name), "{error}");
+    }
 }
 
 /// Parameters of every kind, some of them right.

@@ -122,6 +122,38 @@ async fn what_cannot_be_paid_is_refused() {
 }
 
 #[tokio::test]
+async fn what_waits_already_has_to_be_paid_too() {
+    let chain = chain(Mining::Manual);
+    let provider = provider(client(&chain));
+    chain.set_balance(alice().address(), U256::from(ETHER));
+    let worth = |nonce, fee, tenths: u128| {
+        transfer(nonce, fee).with_value(U256::from(tenths * (ETHER / 10)))
+    };
+    let first = send(&provider, worth(0, 2 * GWEI, 9)).await.unwrap();
+    let error = send(&provider, worth(1, 2 * GWEI, 9)).await.unwrap_err();
+    let start = "insufficient funds for gas * price + value: balance 1000000000000000000, queued";
+    assert!(error.starts_with(start), "{error}");
+    // What is replaced need not be paid, what waits behind it does.
+    let cheaper = send(&provider, worth(0, 3 * GWEI, 5)).await.unwrap();
+    let second = send(&provider, worth(1, 2 * GWEI, 4)).await.unwrap();
+    send(&provider, worth(0, 4 * GWEI, 9)).await.unwrap_err();
+    chain.mine();
+    assert_eq!(provider.get_transaction_by_hash(first.hash()).await.unwrap(), None);
+    for sent in [cheaper, second] {
+        assert!(sent.receipt().await.status());
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_transaction_is_already_known_whatever_became_of_its_sender() {
+    let chain = chain(Mining::Manual);
+    let provider = provider(client(&chain));
+    send(&provider, transfer(0, 2 * GWEI)).await.unwrap();
+    chain.set_balance(alice().address(), U256::ZERO);
+    assert_eq!(send(&provider, transfer(0, 2 * GWEI)).await.unwrap_err(), "already known");
+}
+
+#[tokio::test]
 async fn a_low_fee_waits_until_the_base_fee_has_fallen() {
     let chain = chain(Mining::Manual);
     let provider = provider(client(&chain));

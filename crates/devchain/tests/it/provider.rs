@@ -6,12 +6,14 @@ use alloy::eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy::eips::eip7702::Authorization;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::{TransactionBuilder, TransactionBuilder7702};
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::{AccessList, Filter, TransactionRequest};
 use alloy::signers::SignerSync;
-use alloy::sol_types::SolEvent;
+use alloy::sol_types::{SolEvent, SolValue};
+use alloy::trie::TrieAccount;
+use alloy::trie::root::{state_root_unhashed, storage_root_unhashed};
 use roadstead_devchain::Mining;
 
 use crate::fixture::{
@@ -50,6 +52,7 @@ over_both_transports! {
     the_past_can_be_asked: history,
     every_kind_of_transaction_is_taken: kinds,
     an_account_can_borrow_code: delegation,
+    the_state_root_is_that_of_all_accounts: state_root,
 }
 
 async fn transfer(provider: DynProvider) {
@@ -283,6 +286,53 @@ async fn kinds(provider: DynProvider) {
         assert_eq!(receipt.transaction_type() as u8, kind);
     }
     assert_eq!(provider.get_balance(POOR).await.unwrap(), U256::from(3));
+}
+
+/// An account as the chain shows it, with what is in these slots.
+async fn account(provider: &DynProvider, address: Address, slots: &[U256]) -> TrieAccount {
+    let mut storage = Vec::new();
+    for slot in slots {
+        let value = provider.get_storage_at(address, *slot).await.unwrap();
+        assert!(!value.is_zero(), "{address} {slot}");
+        storage.push((B256::from(*slot), value));
+    }
+    TrieAccount::new(
+        provider.get_transaction_count(address).await.unwrap(),
+        provider.get_balance(address).await.unwrap(),
+        storage_root_unhashed(storage),
+        keccak256(provider.get_code_at(address).await.unwrap()),
+    )
+}
+
+async fn state_root(provider: DynProvider) {
+    let probe = deploy(&provider).await;
+    let calls = [(7, 70), (8, 80), (9, 90), (8, 0)];
+    for (key, value) in calls {
+        let call = probe.store(U256::from(key), U256::from(value)).value(U256::from(1));
+        assert!(call.send().await.unwrap().get_receipt().await.unwrap().status());
+    }
+    let head = provider.get_block(BlockId::latest()).await.unwrap().unwrap().header;
+    assert_eq!(head.number, 5);
+
+    // The first variable of the contract is the mapping, the third one its time of deployment.
+    let stored =
+        |key: u64| U256::from_be_bytes(keccak256((U256::from(key), U256::ZERO).abi_encode()).0);
+    let hashes: Vec<_> = (0..5).map(U256::from).collect();
+    let probe_slots = [U256::from(2), stored(7), stored(9)];
+    let known = [
+        // Who gets the tips.
+        (Address::ZERO, [].as_slice()),
+        (alice().address(), &[]),
+        (bob().address(), &[]),
+        (HISTORY_STORAGE_ADDRESS, &hashes),
+        (*probe.address(), &probe_slots),
+    ];
+    let mut accounts = Vec::new();
+    for (address, slots) in known {
+        accounts.push((address, account(&provider, address, slots).await));
+    }
+    assert_eq!(accounts[4].1.balance, U256::from(4));
+    assert_eq!(head.state_root, state_root_unhashed(accounts));
 }
 
 async fn delegation(provider: DynProvider) {
