@@ -81,8 +81,9 @@ abstract contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function fund(address account, uint256 amount) external override nonReentrant {
-        // Check: nobody could ever spend the balance of the zero address.
-        if (account == address(0)) revert ZeroAddress();
+        // Check: somebody can spend it, and there is something to spend.
+        if (account == address(0) || account == address(this)) revert InvalidRecipient(account);
+        if (amount == 0) revert ZeroAmount();
 
         // Effect: credit the account.
         balanceOf[account] += amount;
@@ -94,7 +95,8 @@ abstract contract Escrow is IEscrow, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function topUp(bytes32 job, uint96 amount) external override nonReentrant {
-        // Check: the job goes on.
+        // Check: something is added, and the job goes on.
+        if (amount == 0) revert ZeroAmount();
         Job memory state = _live(job);
         if (state.closeAt != 0) revert AlreadyClosing(state.closeAt);
 

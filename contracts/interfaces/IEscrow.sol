@@ -22,7 +22,8 @@ interface IEscrow {
                                        EVENTS
     //////////////////////////////////////////////////////////////////////////*/
 
-    /// @notice A job was opened. The data decodes straight into the argument of every other call.
+    /// @notice A job was opened. The data decodes straight into the argument of every other call. It does not say
+    /// whether the deposit came from a balance or in tokens: read `balanceOf`.
     /// @param provider The provider of the terms.
     /// @param publisher The publisher of the terms.
     /// @param signer The signer of the terms.
@@ -92,8 +93,11 @@ interface IEscrow {
     /// @notice There is no contract at the address of the token.
     error NotAContract(address account);
 
-    /// @notice Tokens cannot be sent to the zero address or to this contract.
+    /// @notice Neither the zero address nor this contract can be sent tokens or be given a balance.
     error InvalidRecipient(address to);
+
+    /// @notice There is nothing to add.
+    error ZeroAmount();
 
     /// @notice The notice is shorter than `MIN_NOTICE` or longer than `MAX_NOTICE`.
     error NoticeOutOfBounds(uint32 notice);
@@ -132,7 +136,8 @@ interface IEscrow {
     /// @notice The token of all amounts, fixed at deployment.
     function token() external view returns (IERC20);
 
-    /// @notice The free money of an account, in token units.
+    /// @notice The free money of an account, in token units. {Opened}, {Settled} and {StartFeePaid} do not say whether
+    /// it changed or tokens moved, so events alone do not add up to it.
     function balanceOf(address account) external view returns (uint256);
 
     /// @notice The key that may act for an account as a provider, or zero.
@@ -169,6 +174,10 @@ interface IEscrow {
     /// the signer's key, together with the provider, can take what is left of this job's deposit, and never more.
     /// Keep deposits short and top them up. A signer that is the provider is a bill nobody checks.
     ///
+    /// The provider may take `startFee` at once without doing anything. If it never shows up, the money stays locked
+    /// for `notice`, counted from {beginClose}. Only `terms.publisher` itself can begin the close and withdraw the
+    /// refund, so a contract that opens a job must be able to make both calls.
+    ///
     /// @param terms The terms of the job.
     /// @param deposit What to put into the job, in token units.
     /// @param source A hint where the bundle can be fetched.
@@ -200,7 +209,8 @@ interface IEscrow {
     /// @dev Emits {Funded}.
     ///
     /// Requirements:
-    /// - `account` is not zero;
+    /// - `account` is neither zero nor this contract;
+    /// - `amount` is above zero;
     /// - the caller has approved this contract for `amount`, and the token moves exactly that.
     ///
     /// Warning: what is added belongs to `account` at once and cannot be taken back.
@@ -214,8 +224,9 @@ interface IEscrow {
     /// @dev Emits {ToppedUp}.
     ///
     /// Requirements:
+    /// - `amount` is above zero;
     /// - the job is open, and no notice was given;
-    /// - the deposit stays below 2^96;
+    /// - the deposit stays at or below 2^96 - 1. A larger one reverts with `Panic(0x11)`, not with an error of its own;
     /// - the caller has approved this contract for `amount`, and the token moves exactly that.
     ///
     /// Warning: what the job does not use is refunded to the publisher, whoever paid it.
@@ -236,8 +247,8 @@ interface IEscrow {
     /// - the caller is `terms.publisher`;
     /// - the job is open, and no notice was given.
     ///
-    /// Warning: notice cannot be withdrawn. Until `closeAt` the provider may still settle what the signer accepts, and
-    /// may take the start fee.
+    /// Warning: notice cannot be withdrawn. Until somebody finalizes, the provider may still settle bills dated up to
+    /// `closeAt` and take the start fee, so finalize at `closeAt`.
     ///
     /// @param terms The terms of the job.
     function beginClose(Terms calldata terms) external;
@@ -275,8 +286,10 @@ interface IEscrow {
     ///
     /// @dev Emits {OperatorSet}.
     ///
-    /// Warning: an operator can never redirect money, because it always goes to the provider. It can decline jobs and
-    /// so give up what was not settled.
+    /// Warning: an operator can never redirect money, because it always goes to the provider. But `decline`, and
+    /// `settleAndClose` with an old small voucher, give all pay that is not settled back to the publisher at once, in
+    /// every job of the provider: an operator key that leaks, together with a publisher that colludes, costs everything
+    /// that is not settled.
     ///
     /// @param operator The key, or zero for none.
     function setOperator(address operator) external;

@@ -10,27 +10,30 @@ import {IEscrow} from "./IEscrow.sol";
 ///
 /// A voucher is an EIP-712 signature by the signer of the job, in the domain `("Roadstead", "1")` of this contract, over
 /// `Voucher(bytes32 job,uint96 cumulative,uint32 until,bytes32 usageRoot)`. Bills are cumulative, so the newest one is
-/// worth all before it, and settling it is enough.
+/// worth all before it, and settling it is enough, unless it is dated after `closeAt`; keep the last one dated before.
 ///
 /// One rule limits every bill. With `now` the time of the block, a job is paid
 ///
 ///     min(cumulative, deposit, max(startFee, paid + floor(ratePerHour * (until - paidUntil) / 3600))) - paid
 ///
-/// where `paidUntil < until <= min(now, closeAt if notice was given)`. What the limit cuts off is not lost: a later
-/// bill, or the same total with a later `until`, can still be paid out of time that was not used up.
+/// where `paidUntil < until <= min(now, closeAt if notice was given)`. A payment uses up the time until `until`, even
+/// if the bill or the deposit is smaller than the limit: later bills get only later time. So wait for a top-up before
+/// settling a bill above the deposit. Each payment rounds down.
 interface IPayment is IEscrow {
     /*//////////////////////////////////////////////////////////////////////////
                                        EVENTS
     //////////////////////////////////////////////////////////////////////////*/
 
-    /// @notice A bill was paid.
+    /// @notice A bill was paid. It does not say whether tokens were sent or a balance was credited: read
+    /// `balanceOf`.
     /// @param job The id of the job.
     /// @param paid What the provider was paid over the life of the job, this call included, in token units.
     /// @param until Unix time in seconds up to which the bill runs.
     /// @param usageRoot Root of the readings behind the bill.
     event Settled(bytes32 indexed job, uint96 paid, uint32 until, bytes32 usageRoot);
 
-    /// @notice The start fee was taken.
+    /// @notice The start fee was taken. It does not say whether tokens were sent or a balance was credited: read
+    /// `balanceOf`.
     /// @param job The id of the job.
     /// @param paid What the provider was paid over the life of the job, this call included, in token units.
     event StartFeePaid(bytes32 indexed job, uint96 paid);
@@ -91,9 +94,16 @@ interface IPayment is IEscrow {
     /// - `bill.until` is after what was paid, and neither after the time of the block nor after `closeAt`;
     /// - something can be paid.
     ///
-    /// Warning: a bill above the limit is paid in part. Simulate the call before a voucher is relied on. A contract that
-    /// signs can change its mind until the call is mined. If the token refuses the provider, `payOut` reverts, and
-    /// crediting still works.
+    /// Warning: a bill above the limit is paid in part, and a payment uses up the time until `bill.until`, even if the
+    /// bill or the deposit is smaller than the limit: later bills get only later time. Wait for a top-up before
+    /// settling a bill above the deposit. Each payment rounds down.
+    ///
+    /// Simulate the call, from the provider or its operator, before a voucher is relied on. A contract that signs can
+    /// change its mind until the call is mined. If the token refuses the provider, `payOut` reverts, and crediting
+    /// still works.
+    ///
+    /// Vouchers follow `block.chainid`: after a change of the chain's id, vouchers that are not settled are void on the
+    /// side that changed, while the id of the job lives on.
     ///
     /// @param terms The terms of the job.
     /// @param bill The bill that was accepted.

@@ -27,6 +27,23 @@ contract CapTest is PaymentFixture {
         _assertJob(terms, DEPOSIT, DEPOSIT, time, 0);
     }
 
+    /// A payment uses up the time of its bill, even if the deposit cut it: what was cut never catches up with full rate.
+    function test_Settle_UsesUpTheTimeOfABillThatTheDepositCut() public {
+        Terms memory terms = _open();
+        _wait(12_000);
+        _settle(terms, 12_000_000);
+        _assertJob(terms, DEPOSIT, DEPOSIT, time, 0);
+        vm.prank(sponsor);
+        payment.topUp(_id(terms), 50_000_000);
+        for (uint256 i = 1; i <= 10; ++i) {
+            _wait(1000);
+            _settle(terms, 12_000_000 + i * 1_000_000);
+        }
+        // The signer accepted 22 million.
+        _assertJob(terms, DEPOSIT + 50_000_000, 20_000_000, time, 0);
+        _assertBalance(provider, 20_000_000);
+    }
+
     /// Small jobs: 500 units per hour is nothing for 7 seconds, and one unit for 8.
     function test_Settle_RoundsTheCapDown() public {
         Terms memory terms = _terms();
@@ -104,15 +121,25 @@ contract CapTest is PaymentFixture {
             _wait(_bound(gaps[i], 1, 3000));
             Bill memory bill = _bill(_bound(totals[i], 0, 2 * uint256(DEPOSIT)), time - lags[i] % 100);
             bytes memory signature = _sign(terms, bill);
+            Job memory before = _job(terms);
+            bool due = _isDue(terms, before, bill);
             vm.prank(provider);
-            try payment.settle(terms, bill, signature, false) {} catch {}
+            (bool ok,) = address(payment).call(abi.encodeCall(IPayment.settle, (terms, bill, signature, false)));
+            vm.assertEq(ok, due, "pays exactly if something is due");
 
             Job memory job = _job(terms);
+            if (due) vm.assertGt(job.paid, before.paid, "paid");
             vm.assertLe(job.paid, job.deposit, "deposit");
             uint256 accrued = uint256(terms.ratePerHour) * (job.paidUntil - START) / 3600;
             vm.assertLe(job.paid, terms.startFee + accrued, "rate and fee");
             vm.assertLe(job.paidUntil, time, "time");
             _assertBalance(provider, job.paid);
         }
+    }
+
+    /// @dev Whether a bill that is not dated ahead adds time, and its total and every limit exceed what was paid.
+    function _isDue(Terms memory terms, Job memory job, Bill memory bill) private pure returns (bool) {
+        if (bill.until <= job.paidUntil || bill.cumulative <= job.paid || job.deposit <= job.paid) return false;
+        return terms.startFee > job.paid || uint256(terms.ratePerHour) * (bill.until - job.paidUntil) >= 3600;
     }
 }

@@ -35,6 +35,8 @@ contract FundTest is PaymentFixture {
     }
 
     function testFuzz_Fund_AddsExactly(uint96 first, uint96 second) public {
+        first = uint96(_bound(first, 1, type(uint96).max));
+        second = uint96(_bound(second, 1, type(uint96).max));
         token.mint(sponsor, uint256(first) + second);
         _fund(publisher, first);
         _fund(publisher, second);
@@ -42,10 +44,21 @@ contract FundTest is PaymentFixture {
         _assertTokens(address(payment), uint256(first) + second);
     }
 
-    function test_RevertWhen_TheAccountIsZero() public {
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.ZeroAddress.selector));
+    /// Nobody could ever spend these balances.
+    function test_RevertWhen_TheAccountIsNobody() public {
+        address[2] memory nobody = [address(0), address(payment)];
+        for (uint256 i; i < nobody.length; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.InvalidRecipient.selector, nobody[i]));
+            vm.prank(sponsor);
+            payment.fund(nobody[i], 500);
+            _assertBalance(nobody[i], 0);
+        }
+    }
+
+    function test_RevertWhen_TheAmountIsZero() public {
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.ZeroAmount.selector));
         vm.prank(sponsor);
-        payment.fund(address(0), 500);
+        payment.fund(publisher, 0);
     }
 
     function test_RevertWhen_TheCallerHasTooLittle() public {

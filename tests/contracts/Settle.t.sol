@@ -45,6 +45,18 @@ contract SettleTest is PaymentFixture {
         payment.settle(terms, bill, signature, false);
     }
 
+    /// Whoever follows the events must see what was paid, not what was billed.
+    function test_Settle_EmitsWhatTheRateAllowed() public {
+        Terms memory terms = _open();
+        _wait(1000);
+        Bill memory bill = _bill(1_200_000, time);
+        bytes memory signature = _sign(terms, bill);
+        vm.expectEmit(address(payment));
+        emit IPayment.Settled(_id(terms), 1_000_000, uint32(time), bill.usageRoot);
+        vm.prank(provider);
+        payment.settle(terms, bill, signature, false);
+    }
+
     function test_Settle_IsCumulative() public {
         Terms memory terms = _open();
         _wait(100);

@@ -40,6 +40,17 @@ contract SettleAndCloseTest is PaymentFixture {
         _close(terms, bill, false);
     }
 
+    function test_SettleAndClose_EmitsWhatTheRateAllowed() public {
+        Terms memory terms = _open();
+        _wait(1000);
+        Bill memory bill = _bill(1_200_000, time);
+        vm.expectEmit(address(payment));
+        emit IPayment.Settled(_id(terms), 1_000_000, uint32(time), bill.usageRoot);
+        vm.expectEmit(address(payment));
+        emit IEscrow.Closed(_id(terms), 1_000_000, DEPOSIT - 1_000_000);
+        _close(terms, bill, false);
+    }
+
     function test_SettleAndClose_OfAnExhaustedJobRefundsNothing() public {
         Terms memory terms = _open();
         _wait(20_000);

@@ -31,6 +31,16 @@ contract StartFeeTest is PaymentFixture {
         _claim(terms);
     }
 
+    /// The event tells the total, not what this call added.
+    function test_ClaimStartFee_EmitsTheTotalAfterASmallerBill() public {
+        Terms memory terms = _open();
+        _wait(100);
+        _settle(terms, 100_000);
+        vm.expectEmit(address(payment));
+        emit IPayment.StartFeePaid(_id(terms), START_FEE);
+        _claim(terms);
+    }
+
     function test_ClaimStartFee_DoesNotMoveTime() public {
         Terms memory terms = _open();
         _wait(1000);

@@ -65,6 +65,13 @@ contract TopUpTest is PaymentFixture {
         _expectNotToppedUp(_id(terms), abi.encodeWithSelector(IEscrow.JobNotLive.selector, _id(terms)));
     }
 
+    function test_RevertWhen_TheAmountIsZero() public {
+        Terms memory terms = _open();
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.ZeroAmount.selector));
+        vm.prank(sponsor);
+        payment.topUp(_id(terms), 0);
+    }
+
     function test_RevertWhen_TheDepositOverflows() public {
         Terms memory terms = _open();
         token.mint(sponsor, type(uint96).max);

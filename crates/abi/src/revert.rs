@@ -101,6 +101,7 @@ fn payment(error: &PaymentErrors, to: &mut fmt::Formatter<'_>) -> fmt::Result {
             "a challenge window of {} s is neither 0 nor between one hour and half the notice of {} s",
             e.window, e.notice
         ),
+        E::ZeroAmount(_) => write!(to, "the amount is zero"),
         E::ZeroAddress(_) => write!(to, "the provider or the signer is the zero address"),
         E::SafeERC20FailedOperation(e) => write!(to, "the token at {} refused", e.token),
         E::ReentrancyGuardReentrantCall(_) => write!(to, "called from within itself"),

@@ -4,28 +4,16 @@ pragma solidity 0.8.37;
 import {IEscrow} from "../../../contracts/interfaces/IEscrow.sol";
 import {IPayment} from "../../../contracts/interfaces/IPayment.sol";
 import {Bill, CLOSED, Job, Terms} from "../../../contracts/types/Job.sol";
+import {Books} from "./Books.sol";
 import {ITestToken} from "./ITestToken.sol";
-import {Vouchers} from "./Vouchers.sol";
 
 /// @title Market
-/// @notice Plays a market with several publishers and providers, an operator, a sponsor, a donor and a thief, and keeps
-/// books of its own. Every action can be called at any time with any numbers: it makes sense of them, so that nearly
-/// every call moves money. What must never succeed is tried as well, and an action reverts if it does.
-contract Market is Vouchers {
-    /// A job, and what the books say about it.
-    struct Record {
-        Terms terms;
-        bytes32 id;
-        uint256 opened;
-        Job last;
-    }
-
+/// @notice Plays a market with several publishers and providers, an operator, a sponsor, a donor and a thief. Every
+/// action can be called at any time with any numbers: it makes sense of them, so that nearly every call moves money.
+/// What must never succeed is tried as well, and an action reverts if it does.
+contract Market is Books {
     uint96 private constant MAX_DEPOSIT = 1_000_000_000;
 
-    ITestToken private immutable TOKEN;
-    IPayment private immutable PAYMENT;
-
-    address[] public people;
     address[2] private publishers = [_account("publisher 1"), _account("publisher 2")];
     address[2] private providers = [_account("provider 1"), _account("provider 2")];
     address private operator = _account("operator");
@@ -33,84 +21,16 @@ contract Market is Vouchers {
     address private thief = _account("thief");
     address private donor = _account("donor");
 
-    uint256 public time;
-    Record[] private _records;
-
-    /// Tokens that belong to nobody.
-    uint256 public donated;
-
-    /// How often each action was called, how often somebody was paid, and how often a job was closed.
-    mapping(bytes32 action => uint256 times) public done;
-    uint256 public calls;
-    uint256 public payments;
-    uint256 public closes;
-
-    /// Whether the current action is one of a provider.
-    bool private _providerActs;
-
-    constructor(ITestToken token, IPayment payment, uint256 start) {
-        TOKEN = token;
-        PAYMENT = payment;
-        time = start;
+    constructor(ITestToken token, IPayment payment, uint256 start) Books(token, payment, start) {
         people = [publishers[0], publishers[1], providers[0], providers[1], operator, sponsor, thief, donor];
         for (uint256 i; i < people.length; ++i) {
             vm.prank(people[i]);
             token.approve(address(payment), type(uint256).max);
+            wealth[people[i]] = token.balanceOf(people[i]);
         }
         // The first provider acts by an operator from time to time.
         vm.prank(providers[0]);
         payment.setOperator(operator);
-    }
-
-    /*//////////////////////////////////////////////////////////////////////////
-                                       BOOKS
-    //////////////////////////////////////////////////////////////////////////*/
-
-    function jobCount() external view returns (uint256) {
-        return _records.length;
-    }
-
-    function record(uint256 index) external view returns (Record memory) {
-        return _records[index];
-    }
-
-    function peopleCount() external view returns (uint256) {
-        return people.length;
-    }
-
-    /// @dev Sets the clock before an action, and compares every job with its last state after it.
-    modifier action(bytes32 name) {
-        // Forge does not keep the time between calls of a handler.
-        vm.warp(time);
-        calls += 1;
-        _;
-        done[name] += 1;
-        _compare();
-        _providerActs = false;
-    }
-
-    /// @dev The only transitions there may be.
-    function _compare() private {
-        for (uint256 i; i < _records.length; ++i) {
-            Job memory last = _records[i].last;
-            Job memory job = PAYMENT.jobOf(_records[i].id);
-            if (last.closeAt == CLOSED) {
-                require(keccak256(abi.encode(job)) == keccak256(abi.encode(last)), "closed is final");
-                continue;
-            }
-            require(job.paid >= last.paid && job.paidUntil >= last.paidUntil, "never back");
-            if (job.paid != last.paid || job.paidUntil != last.paidUntil) {
-                require(_providerActs, "only the provider moves paid");
-            }
-            if (job.closeAt == CLOSED) {
-                require(job.deposit == job.paid, "tombstone");
-            } else {
-                require(job.deposit >= last.deposit, "deposits only grow");
-                require(last.closeAt == 0 || job.closeAt == last.closeAt, "notice never moves");
-                require(last.closeAt == 0 || job.deposit == last.deposit, "nothing is added while closing");
-            }
-            _records[i].last = job;
-        }
     }
 
     /*//////////////////////////////////////////////////////////////////////////
@@ -123,32 +43,39 @@ contract Market is Vouchers {
 
     function topUp(uint256 seed, uint96 amount) external action("topUp") {
         Record storage job = _pick(seed, true);
-        amount = uint96(_bound(amount, 0, MAX_DEPOSIT));
-        TOKEN.mint(sponsor, amount);
+        amount = uint96(_bound(amount, 1, MAX_DEPOSIT));
+        _mint(sponsor, amount);
         vm.prank(sponsor);
         PAYMENT.topUp(job.id, amount);
+        wealth[sponsor] -= amount;
     }
 
     function fund(uint256 seed, uint96 amount) external action("fund") {
         address account = people[seed % people.length];
-        amount = uint96(_bound(amount, 0, MAX_DEPOSIT));
-        TOKEN.mint(sponsor, amount);
+        amount = uint96(_bound(amount, 1, MAX_DEPOSIT));
+        _mint(sponsor, amount);
         vm.prank(sponsor);
         PAYMENT.fund(account, amount);
+        wealth[sponsor] -= amount;
+        wealth[account] += amount;
     }
 
     function withdraw(uint256 seed, uint96 amount) external action("withdraw") {
         address account = people[seed % people.length];
-        uint256 balance = PAYMENT.balanceOf(account);
+        address to = people[(seed >> 8) % people.length];
+        uint256 sent = _bound(amount, 0, PAYMENT.balanceOf(account));
         vm.prank(account);
-        PAYMENT.withdraw(people[(seed >> 8) % people.length], _bound(amount, 0, balance));
+        PAYMENT.withdraw(to, sent);
+        wealth[account] -= sent;
+        wealth[to] += sent;
     }
 
     function donate(uint96 amount) external action("donate") {
         amount = uint96(_bound(amount, 0, 1000));
-        TOKEN.mint(donor, amount);
+        _mint(donor, amount);
         vm.prank(donor);
         TOKEN.transfer(address(PAYMENT), amount);
+        wealth[donor] -= amount;
         donated += amount;
     }
 
@@ -165,6 +92,7 @@ contract Market is Vouchers {
             vm.expectRevert(abi.encodeWithSelector(IPayment.NothingToPay.selector, job.last.paid));
         } else {
             payments += 1;
+            happened["claimStartFee"] += 1;
         }
         PAYMENT.claimStartFee(terms, payOut);
     }
@@ -185,7 +113,6 @@ contract Market is Vouchers {
         Terms memory terms = _pick(seed, false).terms;
         vm.prank(_actor(terms, seed));
         PAYMENT.decline(terms);
-        closes += 1;
     }
 
     function beginClose(uint256 seed) external action("beginClose") {
@@ -211,7 +138,6 @@ contract Market is Vouchers {
         }
         vm.prank(thief);
         PAYMENT.finalize(terms);
-        closes += 1;
     }
 
     /// @dev What nobody may do, tried by everybody who might like to.
@@ -219,24 +145,53 @@ contract Market is Vouchers {
         Record storage job = _records.length == 0 ? _pick(seed, false) : _records[seed % _records.length];
         Terms memory terms = job.terms;
         Bill memory bill = Bill({cumulative: total, until: uint32(time), usageRoot: 0});
-        bytes memory signature = _signature(_key("signer"), _digest(block.chainid, address(PAYMENT), job.id, bill));
+        bytes memory signature = _sign(job.id, bill);
         address[3] memory callers = [terms.publisher, thief, terms.signer];
+        bytes4 reason = IEscrow.NotProvider.selector;
         for (uint256 i; i < callers.length; ++i) {
-            _refused(callers[i], abi.encodeCall(IPayment.settle, (terms, bill, signature, true)));
-            _refused(callers[i], abi.encodeCall(IPayment.settleAndClose, (terms, bill, signature, true)));
-            _refused(callers[i], abi.encodeCall(IPayment.claimStartFee, (terms, true)));
-            _refused(callers[i], abi.encodeCall(IPayment.decline, (terms)));
+            _refused(callers[i], abi.encodeCall(IPayment.settle, (terms, bill, signature, true)), reason);
+            _refused(callers[i], abi.encodeCall(IPayment.settleAndClose, (terms, bill, signature, true)), reason);
+            _refused(callers[i], abi.encodeCall(IPayment.claimStartFee, (terms, true)), reason);
+            _refused(callers[i], abi.encodeCall(IPayment.decline, (terms)), reason);
         }
-        _refused(terms.provider, abi.encodeCall(IEscrow.beginClose, (terms)));
-        _refused(thief, abi.encodeCall(IEscrow.beginClose, (terms)));
-        _refused(thief, abi.encodeCall(IEscrow.withdraw, (thief, PAYMENT.balanceOf(thief) + 1)));
+        reason = IEscrow.NotPublisher.selector;
+        _refused(terms.provider, abi.encodeCall(IEscrow.beginClose, (terms)), reason);
+        _refused(thief, abi.encodeCall(IEscrow.beginClose, (terms)), reason);
+        reason = IEscrow.InsufficientBalance.selector;
+        _refused(thief, abi.encodeCall(IEscrow.withdraw, (thief, PAYMENT.balanceOf(thief) + 1)), reason);
         // Nobody loses a deposit to a job that ends.
-        if (job.last.closeAt != 0) _refused(sponsor, abi.encodeCall(IEscrow.topUp, (job.id, 1)));
+        if (job.last.closeAt != 0) {
+            reason = job.last.closeAt == CLOSED ? IEscrow.JobNotLive.selector : IEscrow.AlreadyClosing.selector;
+            _refused(sponsor, abi.encodeCall(IEscrow.topUp, (job.id, 1)), reason);
+        }
         // A job id lives once.
-        TOKEN.mint(terms.publisher, 1_000_000_000);
-        _refused(terms.publisher, abi.encodeCall(IEscrow.open, (terms, 1_000_000_000, "")));
+        _mint(terms.publisher, MAX_DEPOSIT);
+        reason = IEscrow.JobExists.selector;
+        _refused(terms.publisher, abi.encodeCall(IEscrow.open, (terms, MAX_DEPOSIT, "")), reason);
         // A signature that nobody gave.
-        _refused(terms.provider, abi.encodeCall(IPayment.settle, (terms, bill, new bytes(65), true)));
+        reason = IPayment.InvalidSignature.selector;
+        _refused(terms.provider, abi.encodeCall(IPayment.settle, (terms, bill, new bytes(65), true)), reason);
+    }
+
+    /// @dev What those who could do it while the job was live try once it is closed.
+    function revive(uint256 seed, uint96 total, bool payOut) external action("revive") {
+        Record storage job = _pickClosed(seed);
+        Terms memory terms = job.terms;
+        time += 1 hours;
+        vm.warp(time);
+        total = uint96(_bound(total, uint256(job.last.paid) + 1, uint256(MAX_DEPOSIT) * 4));
+        Bill memory bill = Bill({cumulative: total, until: uint32(time), usageRoot: 0});
+        bytes memory signature = _sign(job.id, bill);
+        address provider = terms.provider;
+        bytes4 reason = IEscrow.JobNotLive.selector;
+        _refused(provider, abi.encodeCall(IPayment.settle, (terms, bill, signature, payOut)), reason);
+        _refused(provider, abi.encodeCall(IPayment.settleAndClose, (terms, bill, signature, payOut)), reason);
+        _refused(provider, abi.encodeCall(IPayment.claimStartFee, (terms, payOut)), reason);
+        _refused(provider, abi.encodeCall(IPayment.decline, (terms)), reason);
+        _refused(terms.publisher, abi.encodeCall(IEscrow.beginClose, (terms)), reason);
+        address anyone = people[seed % people.length];
+        _refused(anyone, abi.encodeCall(IEscrow.finalize, (terms)), reason);
+        _refused(anyone, abi.encodeCall(IEscrow.topUp, (job.id, 1)), reason);
     }
 
     /*//////////////////////////////////////////////////////////////////////////
@@ -256,7 +211,7 @@ contract Market is Vouchers {
             bundle: bytes32(seed)
         });
         deposit = uint96(_bound(deposit, terms.startFee == 0 ? 1 : terms.startFee, MAX_DEPOSIT));
-        TOKEN.mint(terms.publisher, deposit);
+        _mint(terms.publisher, deposit);
         if (fromBalance) {
             vm.prank(terms.publisher);
             PAYMENT.fund(terms.publisher, deposit);
@@ -266,8 +221,11 @@ contract Market is Vouchers {
             vm.prank(terms.publisher);
             PAYMENT.open(terms, deposit, "");
         }
+        wealth[terms.publisher] -= deposit;
         bytes32 id = PAYMENT.jobId(terms);
-        _records.push(Record({terms: terms, id: id, opened: time, last: PAYMENT.jobOf(id)}));
+        Job memory fresh = Job({deposit: deposit, paid: 0, paidUntil: uint32(time), closeAt: 0});
+        _records.push(Record({terms: terms, id: id, opened: time, last: fresh}));
+        _touched = id;
     }
 
     /// @dev A live job, or one that is open if it must be. Opens one if there is none.
@@ -276,10 +234,30 @@ contract Market is Vouchers {
         for (uint256 i; i < count; ++i) {
             Record storage candidate = _records[(seed % count + i) % count];
             uint32 closeAt = candidate.last.closeAt;
-            if (closeAt == 0 || (!mustBeOpen && closeAt != CLOSED)) return candidate;
+            if (closeAt == 0 || (!mustBeOpen && closeAt != CLOSED)) {
+                _touched = candidate.id;
+                return candidate;
+            }
         }
         _open(seed, uint96(seed >> 32), uint96(seed >> 64), uint96(seed >> 96), seed % 3 == 0);
         return _records[count];
+    }
+
+    /// @dev A closed job. Closes one if there is none, and none may change otherwise.
+    function _pickClosed(uint256 seed) private returns (Record storage picked) {
+        uint256 count = _records.length;
+        for (uint256 i; i < count; ++i) {
+            Record storage candidate = _records[(seed % count + i) % count];
+            if (candidate.last.closeAt == CLOSED) return candidate;
+        }
+        picked = _pick(seed, false);
+        vm.prank(_actor(picked.terms, seed));
+        PAYMENT.decline(picked.terms);
+    }
+
+    /// @dev The signer's signature of a bill.
+    function _sign(bytes32 id, Bill memory bill) private view returns (bytes memory) {
+        return _signature(_key("signer"), _digest(block.chainid, address(PAYMENT), id, bill));
     }
 
     /// @dev The provider, or its operator if it has one.
@@ -303,29 +281,32 @@ contract Market is Vouchers {
             until: uint32(until),
             usageRoot: bytes32(seed)
         });
-        bytes memory signature = _signature(_key("signer"), _digest(block.chainid, address(PAYMENT), job.id, bill));
-        bool due = until > state.paidUntil && until <= latest && bill.cumulative > state.paid
-            && _limit(terms, state, bill.until) > state.paid;
-        address actor = _actor(terms, seed);
+        bytes memory signature = _sign(job.id, bill);
         bytes memory call = close
             ? abi.encodeCall(IPayment.settleAndClose, (terms, bill, signature, payOut))
             : abi.encodeCall(IPayment.settle, (terms, bill, signature, payOut));
+        address actor = _actor(terms, seed);
+        bytes4 reason;
+        if (until <= state.paidUntil) reason = IPayment.UntilTooEarly.selector;
+        else if (until > latest) reason = IPayment.UntilTooLate.selector;
+        else if (bill.cumulative <= state.paid) reason = IPayment.NothingToPay.selector;
+        else if (_limit(terms, state, bill.until) <= state.paid) reason = IPayment.NothingToPay.selector;
+        if (reason != 0) {
+            _refused(actor, call, reason);
+            return;
+        }
         vm.prank(actor);
         (bool ok,) = address(PAYMENT).call(call);
-        require(ok == due, "pays exactly if something is due");
-        if (ok) payments += 1;
-        if (ok && close) closes += 1;
+        require(ok, "pays if something is due");
+        payments += 1;
+        happened[close ? bytes32("settleAndClose") : bytes32("settle")] += 1;
+        if (state.closeAt != 0) happened["settle while closing"] += 1;
+        if (actor == operator) happened["settle by the operator"] += 1;
     }
 
     function _limit(Terms memory terms, Job memory state, uint32 until) private pure returns (uint256 limit) {
         limit = state.paid + uint256(terms.ratePerHour) * (until - state.paidUntil) / 3600;
         if (limit < terms.startFee) limit = terms.startFee;
         if (limit > state.deposit) limit = state.deposit;
-    }
-
-    function _refused(address caller, bytes memory data) private {
-        vm.prank(caller);
-        (bool ok,) = address(PAYMENT).call(data);
-        require(!ok, "must be refused");
     }
 }
