@@ -70,7 +70,7 @@ impl ChainEvents for MarketClient {
             return Ok(unchanged);
         }
         loop {
-            match self.read(from, to, filter).await {
+            match self.read(from, to, head, filter).await {
                 Ok((last, events)) => {
                     let cursor = unchanged.cursor.advanced_to(last);
                     return Ok(EventBatch { undone_from, events, cursor });
@@ -117,14 +117,15 @@ impl MarketClient {
         }
     }
 
-    /// Reads all blocks from `from` to `to`, and says which block `to` was.
+    /// Reads all blocks from `from` to `to`, which is at most the head, and says which block `to` was.
     async fn read(
         &self,
         from: u64,
         to: u64,
+        head: BlockRef,
         filter: &EventFilter,
     ) -> Result<(BlockRef, Vec<Located<(JobId, JobEvent)>>), ChainError> {
-        let last = self.block_at(to).await?;
+        let last = if to == head.number { head } else { self.block_at(to).await? };
         let range = Filter::new().address(self.market().contracts.payment);
         let range = if from == to {
             range.at_block_hash(last.hash)
