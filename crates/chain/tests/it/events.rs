@@ -313,7 +313,7 @@ async fn logs_that_were_not_asked_for_are_refused() {
     let node = Node::default();
     node.mine(0, Vec::new());
     node.mine(0, vec![opened(1, Address::repeat_byte(0x99))]);
-    node.ignore_filters();
+    node.ignore_parties();
     let refused = Follower::new(&node, 0).poll().await;
     assert!(matches!(refused, Err(ChainError::Malformed { .. })), "{refused:?}");
 }

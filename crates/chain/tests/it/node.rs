@@ -26,7 +26,7 @@ struct State {
     blocks: Vec<FakeBlock>,
     questions: Vec<String>,
     is_down: bool,
-    ignores_filters: bool,
+    ignores_parties: bool,
     log_lag: usize,
     largest_range: Option<u64>,
     surprise: Option<(usize, Surprise)>,
@@ -51,7 +51,8 @@ impl Node {
     pub(crate) fn mine(&self, fork: u8, logs: Vec<(Address, LogData)>) {
         let blocks = &mut self.0.lock().unwrap().blocks;
         let parent = blocks.last().map_or(B256::ZERO, |block| block.hash);
-        let hash = keccak256([parent.as_slice(), &[fork]].concat());
+        // As everywhere, a hash stands for the parent and for all that is in the block.
+        let hash = keccak256(format!("{parent} {fork} {logs:?}"));
         blocks.push(FakeBlock { hash, parent, logs });
     }
 
@@ -98,9 +99,9 @@ impl Node {
         self.0.lock().unwrap().largest_range = Some(blocks);
     }
 
-    /// Answers with every log there is.
-    pub(crate) fn ignore_filters(&self) {
-        self.0.lock().unwrap().ignores_filters = true;
+    /// Answers with the logs of everybody, not only of those who were named.
+    pub(crate) fn ignore_parties(&self) {
+        self.0.lock().unwrap().ignores_parties = true;
     }
 
     /// Height of the newest block.
@@ -182,11 +183,15 @@ impl State {
         if self.largest_range.is_some_and(|largest| to - from >= largest) {
             return None;
         }
+        let mut filter = filter.clone();
+        if self.ignores_parties {
+            filter.topics[1..].fill_with(Default::default);
+        }
         let mut found = Vec::new();
         for (number, block) in (0u64..).zip(known) {
             for (index, (address, data)) in (0u64..).zip(&block.logs) {
-                let is_wanted = self.ignores_filters
-                    || filter.matches_address(*address) && filter.matches_topics(data.topics());
+                let is_wanted =
+                    filter.matches_address(*address) && filter.matches_topics(data.topics());
                 if is_wanted && (from..=to).contains(&number) {
                     found.push(Log {
                         inner: alloy::primitives::Log { address: *address, data: data.clone() },
