@@ -1,8 +1,17 @@
 //! The ports: what the clients need from the world, as traits. The crates of floor 4 implement them.
 
 mod chain;
+mod content;
+mod engine;
+mod layers;
 
 pub use chain::{
     Call, ChainError, ChainEvents, ChainReader, ChainWriter, EventFilter, Head, Mined, Party,
     RegistryEntry, WriteError,
 };
+pub use content::{BlockSource, ContentError, ContentStore, Sources};
+pub use engine::{
+    Capabilities, Engine, EngineError, FreezeReason, InstanceSpec, Limits, Network, Observation,
+    Phase, Usage,
+};
+pub use layers::{Layer, LayerReader, LayerSource, OpenError};

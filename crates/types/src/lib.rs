@@ -1,23 +1,36 @@
-//! The words of the market: ids, money, time, terms of a job, a provider's entry, the market file.
+//! The words of the market: ids, money, time, terms of a job, workloads and bundles, a provider's entry, the market
+//! file.
 //!
 //! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state. An amount,
 //! an endpoint and a market file are checked when they are made; what only the contracts can judge, such as the bounds
 //! of terms, is left to them.
 
 mod amount;
+mod bundle;
+pub mod content;
 mod deployment;
+mod image;
+mod instance;
 mod job;
 mod market;
 mod profile;
 mod registration;
 mod resources;
+mod secret;
 mod time;
+mod workload;
 
 pub use amount::{AmountError, Token, TokenAmount};
+pub use bundle::{BUNDLE_VERSION, Bundle, BundleBinding, BundledContainer, Start};
+pub use cid::Cid;
 pub use deployment::{Deployment, DeploymentId};
+pub use image::{ChunkRef, ImageId, ImageKey, ImageReference};
+pub use instance::{InstanceId, InvalidInstanceId};
 pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};
 pub use market::{Contracts, Market, MarketError};
 pub use profile::{PROFILE_VERSION, Profile};
 pub use registration::{EncryptionKey, Endpoint, EndpointError, KeyKind, Registration};
 pub use resources::Resources;
+pub use secret::{ChunkKey, SecretText};
 pub use time::{Seconds, Timestamp};
+pub use workload::{Container, Workload};

@@ -1,0 +1,1 @@
+//! Reading, sealing, publishing and opening of OCI images.

@@ -1,0 +1,1 @@
+//! Content stores: the embedded one, its gateway, and others over the network.

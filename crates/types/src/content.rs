@@ -1,0 +1,43 @@
+//! Content ids: what a block is called by anybody who speaks IPFS.
+
+use alloy_primitives::B256;
+use cid::{Cid, multihash::Multihash};
+
+/// Multicodec of a block that is only bytes.
+pub const RAW: u64 = 0x55;
+
+/// Multicodec of a node of a UnixFS graph.
+pub const DAG_PB: u64 = 0x70;
+
+/// Multihash code of SHA-256.
+pub const SHA2_256: u64 = 0x12;
+
+/// The largest block that every IPFS implementation takes, in bytes. A larger one is refused wherever it comes from.
+pub const MAX_BLOCK: usize = 2 << 20;
+
+/// The content id (version 1) of a block whose SHA-256 digest is `digest`.
+pub fn content_id(codec: u64, digest: B256) -> Cid {
+    let hash = Multihash::wrap(SHA2_256, digest.as_slice()).expect("32 bytes fit into a multihash");
+    Cid::new_v1(codec, hash)
+}
+
+/// The SHA-256 digest inside a content id, or `None` where it is made with another hash.
+pub fn digest_of(cid: &Cid) -> Option<B256> {
+    let hash = cid.hash();
+    (hash.code() == SHA2_256).then(|| B256::try_from(hash.digest()).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_raw_block_is_called_as_everywhere() {
+        // SHA-256 of nothing; the id is what Kubo prints for an empty raw leaf.
+        let digest = "0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let digest: B256 = digest.parse().unwrap();
+        let cid = content_id(RAW, digest);
+        assert_eq!(cid.to_string(), "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku");
+        assert_eq!(digest_of(&cid), Some(digest));
+    }
+}
