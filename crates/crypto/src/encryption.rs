@@ -37,6 +37,10 @@ impl EncryptionSecret {
         Zeroizing::new(self.secret.to_bytes().to_vec())
     }
 
+    pub(crate) const fn private_key(&self) -> &<X25519HkdfSha256 as Kem>::PrivateKey {
+        &self.secret
+    }
+
     /// The public half, as the registry holds it.
     pub fn public_key(&self) -> EncryptionKey {
         EncryptionKey { kind: KeyKind::X25519, key: self.public.to_bytes().to_vec() }
