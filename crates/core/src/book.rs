@@ -7,10 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roadstead_types::{Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
 
-use crate::{
-    duty::{Duty, duty_of},
-    event::{BlockRef, EventBatch, JobEvent, Located},
-};
+use crate::event::{BlockRef, EventBatch, JobEvent, Located, Opening};
 
 /// The jobs of one client.
 #[derive(Debug, Default)]
@@ -23,6 +20,7 @@ pub struct JobBook {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRecord {
     terms: Terms,
+    source: Vec<u8>,
     opened_in: BlockRef,
     /// The slot after the events that are final.
     settled: Job,
@@ -33,9 +31,10 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    fn new(terms: Terms, opened_in: BlockRef) -> Self {
+    fn new(opening: &Opening, opened_in: BlockRef) -> Self {
         Self {
-            terms,
+            terms: opening.terms.clone(),
+            source: opening.source.clone(),
             opened_in,
             settled: Job::default(),
             recent: VecDeque::new(),
@@ -47,6 +46,11 @@ impl JobRecord {
     /// What both sides agreed on.
     pub const fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// Where the bundle may be fetched: a stranger's input of any content.
+    pub fn source(&self) -> &[u8] {
+        &self.source
     }
 
     /// The state of the escrow's slot after the events so far.
@@ -105,7 +109,7 @@ impl JobBook {
         for event in batch.events {
             let Located { block, timestamp, log_index, item: (id, item) } = event;
             if let JobEvent::Opened(opening) = &item {
-                let opened = || JobRecord::new(opening.terms.clone(), block);
+                let opened = || JobRecord::new(opening, block);
                 self.jobs.entry(id).or_insert_with(opened);
             }
             if let Some(record) = self.jobs.get_mut(&id) {
@@ -130,13 +134,11 @@ impl JobBook {
         self.jobs.get(&id)
     }
 
-    /// What the provider should send now. A job is left out while the effect of the last transaction has not been
-    /// read yet.
-    pub fn duties(&self) -> Vec<(JobId, Duty)> {
-        self.jobs()
-            .filter(|(_, record)| record.acted_in.is_none_or(|block| block < self.read_up_to))
-            .filter_map(|(id, record)| Some((id, duty_of(record.terms(), &record.job)?)))
-            .collect()
+    /// Whether the effect of the last transaction about the job is still to be read, so that its state may be older
+    /// than what was done about it.
+    pub fn is_behind(&self, id: JobId) -> bool {
+        let acted_in = self.jobs.get(&id).and_then(|record| record.acted_in);
+        acted_in.is_some_and(|block| block >= self.read_up_to)
     }
 
     /// Notes that a transaction about the job was mined, so that it is not sent again before its event was read.

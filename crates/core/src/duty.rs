@@ -1,32 +1,56 @@
-//! What a provider owes a job to do next, from the job's terms and its state on chain alone.
+//! What a provider owes a job to do next, from the job's terms, its state on chain and what of it is on this machine.
 //!
 //! ```text
-//!  open ── start fee due ──> ClaimStartFee
-//!  open ── nothing due ────> nothing
-//!  closing ────────────────> Decline: gives back at once what was not paid
-//!  closed, absent ─────────> nothing
+//!   the job is      and wanted here                       and not wanted: refused, closing, closed, undone
+//!   not here        Deploy                                Decline while it is live: gives back what was not paid
+//!   half here       Deploy                                Remove
+//!   running         ClaimStartFee while some is due       Remove
 //! ```
 //!
-//! Level-triggered: the answer depends on where the job stands, not on how it came there, so asking again after a
+//! Level-triggered: the answer depends on where things stand, not on how they came there, so asking again after a
 //! crash or a reorganisation is always right.
 
 use roadstead_types::{Job, JobStatus, Terms, TokenAmount};
 
-/// A transaction that the provider should send.
+/// What the provider should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Duty {
+    /// Fetch, open and run it.
+    Deploy,
+    /// Stop it and remove everything of it.
+    Remove,
     /// Take the prepaid part of the bill.
     ClaimStartFee,
     /// Close the job and give everything unpaid back.
     Decline,
 }
 
-/// What to do next about a job, if anything.
-pub fn duty_of(terms: &Terms, job: &Job) -> Option<Duty> {
-    match job.status() {
-        JobStatus::Open if !start_fee_due(terms, job).is_zero() => Some(Duty::ClaimStartFee),
-        JobStatus::Closing => Some(Duty::Decline),
-        JobStatus::Open | JobStatus::Absent | JobStatus::Closed => None,
+/// How much of a job is on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// Something, but not a running instance.
+    Partial,
+    /// Its instance runs.
+    Running,
+}
+
+/// What to do next about a job, if anything. `is_refused` says that the provider never serves it.
+pub fn duty_of(terms: &Terms, job: &Job, presence: Presence, is_refused: bool) -> Option<Duty> {
+    let status = job.status();
+    if status == JobStatus::Open && !is_refused {
+        return match presence {
+            Presence::Absent | Presence::Partial => Some(Duty::Deploy),
+            Presence::Running if start_fee_due(terms, job).is_zero() => None,
+            Presence::Running => Some(Duty::ClaimStartFee),
+        };
+    }
+    match (presence, status) {
+        (Presence::Partial | Presence::Running, _) => Some(Duty::Remove),
+        (Presence::Absent, JobStatus::Open | JobStatus::Closing) => Some(Duty::Decline),
+        (Presence::Absent, JobStatus::Absent | JobStatus::Closed) => None,
     }
 }
 
@@ -87,24 +111,59 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_left_is_given_back_and_never_charged_again() {
-        assert_eq!(duty_of(&terms(300), &job(1_000, 0, 1_800_003_600)), Some(Duty::Decline));
-        assert_eq!(duty_of(&terms(300), &job(1_000, 0, 1)), None);
+    fn the_start_fee_is_taken_only_while_the_job_runs() {
+        let due = |presence| duty_of(&terms(300), &job(1_000, 0, 0), presence, false);
+        assert_eq!(due(Presence::Absent), Some(Duty::Deploy));
+        assert_eq!(due(Presence::Partial), Some(Duty::Deploy));
+        assert_eq!(due(Presence::Running), Some(Duty::ClaimStartFee));
+        let paid = duty_of(&terms(300), &job(1_000, 300, 0), Presence::Running, false);
+        assert_eq!(paid, None);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_removed_before_anything_is_given_back() {
+        let closing = job(1_000, 0, 1_800_003_600);
+        let closed = job(1_000, 0, Job::CLOSED.0);
+        for (state, is_refused, then) in [
+            (closing, false, Some(Duty::Decline)),
+            (job(1_000, 0, 0), true, Some(Duty::Decline)),
+            (closed, false, None),
+            (Job::default(), false, None),
+        ] {
+            let due = |presence| duty_of(&terms(300), &state, presence, is_refused);
+            assert_eq!(due(Presence::Running), Some(Duty::Remove), "{state:?}");
+            assert_eq!(due(Presence::Partial), Some(Duty::Remove), "{state:?}");
+            assert_eq!(due(Presence::Absent), then, "{state:?}");
+        }
     }
 
     proptest! {
+        /// Nothing but a close on chain, or a refusal, ever ends a job that runs; and whatever the provider does, it
+        /// comes to rest.
         #[test]
-        fn doing_the_duty_leaves_no_duty(
+        fn doing_the_duties_leaves_no_duty(
             start_fee in 0u128..2_000,
             deposit in 1u128..2_000,
             paid in 0u128..2_000,
             closing in any::<bool>(),
+            is_refused in any::<bool>(),
+            presence in prop_oneof![
+                Just(Presence::Absent),
+                Just(Presence::Partial),
+                Just(Presence::Running),
+            ],
         ) {
             let terms = terms(start_fee);
             let close_at = if closing { 1_800_003_600 } else { 0 };
             let mut state = job(deposit, paid.min(deposit), close_at);
-            for _ in 0..2 {
-                match duty_of(&terms, &state) {
+            let mut presence = presence;
+            for _ in 0..3 {
+                match duty_of(&terms, &state, presence, is_refused) {
+                    Some(Duty::Deploy) => presence = Presence::Running,
+                    Some(Duty::Remove) => {
+                        prop_assert!(closing || is_refused);
+                        presence = Presence::Absent;
+                    }
                     Some(Duty::ClaimStartFee) => {
                         let due = start_fee_due(&terms, &state);
                         prop_assert!(!due.is_zero());
@@ -112,13 +171,16 @@ mod tests {
                         prop_assert!(state.paid <= state.deposit);
                     }
                     Some(Duty::Decline) => {
+                        prop_assert_eq!(presence, Presence::Absent);
                         state.deposit = state.paid;
                         state.close_at = Job::CLOSED;
                     }
                     None => break,
                 }
             }
-            prop_assert_eq!(duty_of(&terms, &state), None);
+            prop_assert_eq!(duty_of(&terms, &state, presence, is_refused), None);
+            let is_served = presence == Presence::Running;
+            prop_assert_eq!(is_served, !closing && !is_refused);
         }
     }
 }

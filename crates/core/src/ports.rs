@@ -2,6 +2,7 @@
 
 mod chain;
 mod content;
+mod endpoints;
 mod engine;
 mod layers;
 
@@ -10,6 +11,7 @@ pub use chain::{
     RegistryEntry, WriteError,
 };
 pub use content::{BlockSource, ContentError, ContentStore, Sources};
+pub use endpoints::{Endpoints, ExposeError};
 pub use engine::{
     Capabilities, Engine, EngineError, FreezeReason, InstanceSpec, Limits, Network, Observation,
     Phase, Usage,

@@ -62,6 +62,23 @@ pub enum FolderError {
     },
 }
 
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError<E> {
+    /// Its file cannot be read or written.
+    #[error("a secret cannot be read or kept")]
+    Folder(#[from] FolderError),
+    /// Its file holds something else.
+    #[error("`{name}` does not hold what it should")]
+    Damaged {
+        /// Which file.
+        name: &'static str,
+        /// What is wrong.
+        #[source]
+        source: E,
+    },
+}
+
 impl StateFolder {
     /// Opens the folder, which is made where it is missing (for its owner alone), and locks it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
@@ -118,6 +135,23 @@ impl StateFolder {
             return Err(FolderError::TooLarge { path });
         }
         Ok(Some(content))
+    }
+
+    /// The secret in a file, which is made by `make` where there is none. `read` and `write` translate between the secret
+    /// and the content of its file. A file that holds something else is an error, and is left as it is.
+    pub fn secret_or_new<T, E>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&[u8]) -> Result<T, E>,
+        make: impl FnOnce() -> T,
+        write: impl FnOnce(&T) -> Zeroizing<Vec<u8>>,
+    ) -> Result<T, SecretError<E>> {
+        if let Some(content) = self.read_secret(name)? {
+            return read(&content).map_err(|source| SecretError::Damaged { name, source });
+        }
+        let made = make();
+        self.write_secret(name, &write(&made))?;
+        Ok(made)
     }
 
     fn write_with_mode(
@@ -197,6 +231,21 @@ mod tests {
         let path = folder.write("market.toml", b"whole").unwrap();
         assert_eq!(fs::read(path).unwrap(), b"whole");
         assert!(!home.path().join(".market.toml.new").exists());
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_never_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        let number = |made: u8| {
+            let read = |content: &[u8]| <[u8; 1]>::try_from(content).map(|[number]| number);
+            folder.secret_or_new("key", read, || made, |number| Zeroizing::new(vec![*number]))
+        };
+        assert_eq!(number(7).unwrap(), 7);
+        assert_eq!(number(8).unwrap(), 7);
+        folder.write_secret("key", b"damaged").unwrap();
+        assert!(matches!(number(9), Err(SecretError::Damaged { name: "key", .. })));
+        assert_eq!(**folder.read_secret("key").unwrap().unwrap(), *b"damaged");
     }
 
     #[test]

@@ -7,4 +7,4 @@
 
 mod folder;
 
-pub use folder::{FolderError, StateFolder};
+pub use folder::{FolderError, SecretError, StateFolder};

@@ -54,46 +54,49 @@ fn batch(
 #[test]
 fn a_job_is_followed_from_opening_to_close() {
     let mut book = JobBook::default();
+    let status = |book: &JobBook| book.job(id(1)).unwrap().job().status();
     book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
-    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
-    assert_eq!(book.job(id(1)).unwrap().opened_in(), block(5, 0));
-    assert_eq!(book.job(id(1)).unwrap().job().paid_until, Timestamp(START + 5));
+    assert_eq!(status(&book), JobStatus::Open);
+    let record = book.job(id(1)).unwrap();
+    assert_eq!(record.opened_in(), block(5, 0));
+    assert_eq!(record.source(), b"https://example.org");
+    assert_eq!(record.job().paid_until, Timestamp(START + 5));
 
     let paid = at(6, 0, 1, JobEvent::StartFeePaid { paid: amount(30) });
     book.apply(batch(None, vec![paid], block(6, 0)));
-    assert_eq!(book.duties(), []);
+    assert_eq!(book.job(id(1)).unwrap().job().paid, amount(30));
 
     let closing = at(7, 0, 1, JobEvent::Closing { close_at: Timestamp(START + 86_400) });
     book.apply(batch(None, vec![closing], block(7, 0)));
-    assert_eq!(book.duties(), [(id(1), Duty::Decline)]);
+    assert_eq!(status(&book), JobStatus::Closing);
 
     let closed = at(8, 0, 1, JobEvent::Closed { paid: amount(30), refund: amount(970) });
     book.apply(batch(None, vec![closed], block(8, 0)));
-    assert_eq!(book.duties(), []);
     let job = book.job(id(1)).unwrap().job();
     assert_eq!((job.status(), job.deposit), (JobStatus::Closed, amount(30)));
 }
 
 #[test]
-fn a_duty_is_not_repeated_before_its_effect_could_be_read() {
+fn the_book_is_behind_until_the_effect_of_an_act_could_be_read() {
     let mut book = JobBook::default();
     book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
+    assert!(!book.is_behind(id(1)));
     book.acted(id(1), block(8, 0));
     book.apply(batch(None, Vec::new(), block(7, 0)));
-    assert_eq!(book.duties(), []);
+    assert!(book.is_behind(id(1)));
 
     // The block was read and the event is not in it: the transaction fell out of the chain.
     book.apply(batch(None, Vec::new(), block(8, 0)));
-    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
+    assert!(!book.is_behind(id(1)));
 }
 
 #[test]
-fn a_duty_whose_block_was_undone_is_due_again() {
+fn nothing_is_awaited_of_a_block_that_was_undone() {
     let mut book = JobBook::default();
     book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
     book.acted(id(1), block(9, 0));
     book.apply(batch(Some(8), Vec::new(), block(7, 0)));
-    assert_eq!(book.duties(), [(id(1), Duty::ClaimStartFee)]);
+    assert!(!book.is_behind(id(1)));
 }
 
 #[test]
@@ -102,7 +105,6 @@ fn a_job_whose_opening_was_undone_is_forgotten() {
     book.apply(batch(None, vec![at(5, 0, 1, opened())], block(5, 0)));
     book.apply(batch(Some(5), Vec::new(), block(5, 1)));
     assert_eq!(book.jobs().count(), 0);
-    assert_eq!(book.duties(), []);
 }
 
 #[test]

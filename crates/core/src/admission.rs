@@ -1,0 +1,242 @@
+//! Whether a provider takes a job, from the job's terms, its opened bundle and the provider's own offer alone.
+//!
+//! Everything here was written by a stranger: what passes is bounded in size, in money and in what it asks of the
+//! machine. A refusal is final for that job, because neither terms nor bundle ever change.
+
+use std::collections::BTreeSet;
+
+use roadstead_types::{
+    BUNDLE_VERSION, Bundle, BundledContainer, Resource, Resources, Seconds, Terms, TokenAmount,
+};
+
+use crate::{
+    billing::{cost_of, rate_per_hour},
+    ports::Capabilities,
+};
+
+/// What a provider offers and what it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The least it takes, in token base units per 10^12 units of usage.
+    pub prices: Resources<u128>,
+    /// The most that one job may reserve, and all jobs together.
+    pub capacity: Resources<u64>,
+    /// The shortest and the longest metering interval.
+    pub interval: (Seconds, Seconds),
+    /// The shortest notice.
+    pub notice: Seconds,
+    /// Bytes of an image's plain layers, at most.
+    pub image_size: u64,
+}
+
+/// Why a provider does not take a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bundle does not open, or is no bundle.
+    #[error("its bundle cannot be read: {reason}")]
+    BadBundle {
+        /// Why.
+        reason: String,
+    },
+    /// Written by a version with another format.
+    #[error("its bundle has version {found}; this provider reads version {BUNDLE_VERSION}")]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// More containers than the engine puts together, or none.
+    #[error("it has {found} containers; this provider runs 1 to {max}")]
+    Containers {
+        /// How many.
+        found: usize,
+        /// At most.
+        max: usize,
+    },
+    /// A value that no publisher's client writes.
+    #[error("its bundle makes no sense: {reason}")]
+    Senseless {
+        /// Which.
+        reason: &'static str,
+    },
+    /// It asks for something that nobody here can hold it to, or meter.
+    #[error("this provider's engine cannot {what}")]
+    Incapable {
+        /// What.
+        what: &'static str,
+    },
+    /// The machine is too small, or other jobs use it.
+    #[error("it reserves {wanted} of {resource}; {free} are free")]
+    NoRoom {
+        /// Of what.
+        resource: Resource,
+        /// What it reserves.
+        wanted: u64,
+        /// What is left.
+        free: u64,
+    },
+    /// It pays less than the offer.
+    #[error("it pays {price} for {resource}; the price is {wanted}")]
+    Price {
+        /// For what.
+        resource: Resource,
+        /// What it pays, per 10^12 units.
+        price: u128,
+        /// The offer.
+        wanted: u128,
+    },
+    /// The terms allow less than the reservation costs.
+    #[error("its terms allow {rate} token units an hour; what it reserves costs {needed}")]
+    Rate {
+        /// What the terms allow.
+        rate: TokenAmount,
+        /// What full use would cost.
+        needed: TokenAmount,
+    },
+    /// The money would be gone before the first bills are accepted.
+    #[error("its deposit is {deposit} token units; two metering intervals cost {needed}")]
+    Deposit {
+        /// What is there.
+        deposit: TokenAmount,
+        /// What is needed.
+        needed: TokenAmount,
+    },
+    /// Too short or too long.
+    #[error("its {what} is {found}; this provider takes {least} to {most}")]
+    Span {
+        /// Which.
+        what: &'static str,
+        /// What it is.
+        found: Seconds,
+        /// At least.
+        least: Seconds,
+        /// At most.
+        most: Seconds,
+    },
+    /// Its image can never run here.
+    #[error("its image cannot be run: {reason}")]
+    BadImage {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The most sources that a bundle may name.
+const MAX_SOURCES: usize = 8;
+/// The longest address of a source, in bytes.
+const MAX_SOURCE: usize = 256;
+/// Containers and their names, arguments and values are bounded by the size of a bundle; these are not.
+const MAX_PORTS: usize = 16;
+const MAX_GRACE: Seconds = Seconds(300);
+/// The contracts' own bound.
+const MAX_NOTICE: Seconds = Seconds(30 * 24 * 3_600);
+
+/// Checks a job. `used` is what other jobs have reserved here.
+pub fn admit(
+    terms: &Terms,
+    deposit: TokenAmount,
+    bundle: &Bundle,
+    offer: &Offer,
+    capabilities: &Capabilities,
+    used: &Resources<u64>,
+) -> Result<(), Refusal> {
+    if bundle.version != BUNDLE_VERSION {
+        return Err(Refusal::Version { found: bundle.version });
+    }
+    let found = bundle.workload.containers.len();
+    if found == 0 || found > capabilities.containers {
+        return Err(Refusal::Containers { found, max: capabilities.containers });
+    }
+    within("metering interval", bundle.interval, offer.interval.0, offer.interval.1)?;
+    within("notice", terms.notice, offer.notice, MAX_NOTICE)?;
+    sensible(bundle)?;
+    capable(bundle, capabilities)?;
+
+    let reservation = &bundle.workload.reservation;
+    for resource in Resource::ALL {
+        let (wanted, used) = (reservation.get(resource), used.get(resource));
+        let free = offer.capacity.get(resource).saturating_sub(used);
+        if wanted > free {
+            return Err(Refusal::NoRoom { resource, wanted, free });
+        }
+        let (price, asked) = (bundle.prices.get(resource), offer.prices.get(resource));
+        if wanted > 0 && price < asked {
+            return Err(Refusal::Price { resource, price, wanted: asked });
+        }
+    }
+    let rate = terms.rate_per_hour;
+    let needed = rate_per_hour(reservation, &bundle.prices).unwrap_or(TokenAmount::MAX);
+    if rate < needed {
+        return Err(Refusal::Rate { rate, needed });
+    }
+    let needed = cost_of(needed, Seconds(bundle.interval.0.saturating_mul(2)));
+    if deposit < needed {
+        return Err(Refusal::Deposit { deposit, needed });
+    }
+    Ok(())
+}
+
+fn within(
+    what: &'static str,
+    found: Seconds,
+    least: Seconds,
+    most: Seconds,
+) -> Result<(), Refusal> {
+    if (least..=most).contains(&found) {
+        Ok(())
+    } else {
+        Err(Refusal::Span { what, found, least, most })
+    }
+}
+
+fn sensible(bundle: &Bundle) -> Result<(), Refusal> {
+    let workload = &bundle.workload;
+    let reservation = &workload.reservation;
+    let reserves_nothing =
+        reservation.cpu == 0 || reservation.memory == 0 || reservation.storage == 0;
+    let is_bad_port = |container: &BundledContainer| {
+        let ports = &container.container.ports;
+        let distinct: BTreeSet<_> = ports.iter().collect();
+        ports.len() > MAX_PORTS || distinct.len() != ports.len() || ports.contains(&0)
+    };
+    let waits_too_long =
+        |container: &BundledContainer| container.container.stop_grace_period > MAX_GRACE;
+    let reason = if reserves_nothing || workload.pids_limit == 0 {
+        "a limit is zero"
+    } else if workload.containers.iter().any(is_bad_port) {
+        "too many ports, one port twice, or port 0"
+    } else if workload.containers.iter().any(waits_too_long) {
+        "more than five minutes to stop"
+    } else if bundle.sources.len() > MAX_SOURCES
+        || bundle.sources.iter().any(|source| source.len() > MAX_SOURCE)
+    {
+        "too many sources, or too long ones"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::Senseless { reason })
+}
+
+/// Nothing is promised that nobody enforces, and nothing is paid for that nobody meters.
+fn capable(bundle: &Bundle, capabilities: &Capabilities) -> Result<(), Refusal> {
+    let (reservation, prices) = (&bundle.workload.reservation, &bundle.prices);
+    let pays_network = prices.network_in > 0 || prices.network_out > 0;
+    let what = if !capabilities.limits_compute {
+        "limit CPU, memory and processes"
+    } else if !capabilities.limits_storage {
+        "limit storage"
+    } else if !capabilities.freezes {
+        "freeze"
+    } else if !capabilities.meters_cpu && prices.cpu > 0 {
+        "meter CPU time"
+    } else if !capabilities.meters_network && pays_network {
+        "meter the network"
+    } else if reservation.accelerator > 0 || prices.accelerator > 0 {
+        "give access to accelerators"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::Incapable { what })
+}
+
+#[cfg(test)]
+mod tests;
