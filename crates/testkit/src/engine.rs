@@ -1,0 +1,169 @@
+//! An engine that runs nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Mutex,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use roadstead_core::ports::{
+    Capabilities, Engine, EngineError, FreezeReason, InstanceSpec, LayerSource, Observation, Phase,
+    Usage,
+};
+use roadstead_types::{ImageKey, InstanceId};
+
+use crate::lock;
+
+/// An engine whose instances are entries in a table. It outlives the daemon of a test, as a real one does.
+#[derive(Debug, Default)]
+pub struct FakeEngine {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    images: BTreeSet<ImageKey>,
+    instances: BTreeMap<InstanceId, Instance>,
+    starts: BTreeMap<InstanceId, u32>,
+    refusal: Option<String>,
+}
+
+#[derive(Debug)]
+struct Instance {
+    spec: InstanceSpec,
+    phase: Phase,
+    reasons: BTreeSet<FreezeReason>,
+}
+
+impl FakeEngine {
+    /// How often an instance was started, over all its lives.
+    pub fn starts(&self, id: &InstanceId) -> u32 {
+        lock(&self.state).starts.get(id).copied().unwrap_or_default()
+    }
+
+    /// What an instance was asked to be.
+    pub fn spec(&self, id: &InstanceId) -> Option<InstanceSpec> {
+        lock(&self.state).instances.get(id).map(|instance| instance.spec.clone())
+    }
+
+    /// Lets an instance end by itself.
+    pub fn exit(&self, id: &InstanceId, status: i32) {
+        if let Some(instance) = lock(&self.state).instances.get_mut(id) {
+            instance.phase = Phase::Exited { status: Some(status), out_of_memory: Some(false) };
+        }
+    }
+
+    /// Refuses to start anything from now on.
+    pub fn refuse(&self, reason: &str) {
+        lock(&self.state).refusal = Some(reason.to_owned());
+    }
+
+    fn observed(instance: &Instance) -> Observation {
+        let containers = instance.spec.containers.iter();
+        let ports = containers.flat_map(|(_, container)| container.ports.iter().copied());
+        let target = |port| (port, SocketAddr::from(([127, 0, 0, 1], port)));
+        Observation { phase: instance.phase, ports: ports.map(target).collect() }
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            containers: 1,
+            freezes: true,
+            limits_compute: true,
+            limits_storage: true,
+            meters_cpu: true,
+            meters_network: true,
+        }
+    }
+
+    async fn prepare(&self, key: &ImageKey, image: &dyn LayerSource) -> Result<(), EngineError> {
+        for index in 0..image.layers().len() {
+            let mut layer = image.read(index).await?;
+            while layer.next().await?.is_some() {}
+        }
+        lock(&self.state).images.insert(*key);
+        Ok(())
+    }
+
+    async fn images(&self) -> Result<Vec<ImageKey>, EngineError> {
+        Ok(lock(&self.state).images.iter().copied().collect())
+    }
+
+    async fn remove_image(&self, key: &ImageKey) -> Result<(), EngineError> {
+        let mut state = lock(&self.state);
+        let mut used = state.instances.values().flat_map(|instance| &instance.spec.containers);
+        if used.any(|(image, _)| image == key) {
+            return Err(EngineError::Unsupported { what: "remove an image in use".into() });
+        }
+        state.images.remove(key);
+        Ok(())
+    }
+
+    async fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {
+        let mut state = lock(&self.state);
+        if let Some(reason) = state.refusal.clone() {
+            return Err(EngineError::CannotStart { reason });
+        }
+        for (key, _) in &spec.containers {
+            if !state.images.contains(key) {
+                return Err(EngineError::NotPrepared { image: key.image });
+            }
+        }
+        let found = state.instances.get(&spec.id);
+        if let Some(live) = found.filter(|found| !matches!(found.phase, Phase::Exited { .. })) {
+            return Ok(Self::observed(live));
+        }
+        *state.starts.entry(spec.id).or_default() += 1;
+        let started =
+            Instance { spec: spec.clone(), phase: Phase::Running, reasons: BTreeSet::new() };
+        let observed = Self::observed(&started);
+        state.instances.insert(spec.id, started);
+        Ok(observed)
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceId>, EngineError> {
+        Ok(lock(&self.state).instances.keys().copied().collect())
+    }
+
+    async fn observe(&self, id: &InstanceId) -> Result<Option<Observation>, EngineError> {
+        Ok(lock(&self.state).instances.get(id).map(Self::observed))
+    }
+
+    async fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
+        match lock(&self.state).instances.get(id) {
+            Some(_) => Ok(Usage { cpu: Some(0), network_in: Some(0), network_out: Some(0) }),
+            None => Err(EngineError::Absent { id: *id }),
+        }
+    }
+
+    async fn logs(&self, id: &InstanceId, _max: usize) -> Result<Bytes, EngineError> {
+        match lock(&self.state).instances.get(id) {
+            Some(_) => Ok(Bytes::new()),
+            None => Err(EngineError::Absent { id: *id }),
+        }
+    }
+
+    async fn freeze(
+        &self,
+        id: &InstanceId,
+        reasons: &BTreeSet<FreezeReason>,
+    ) -> Result<(), EngineError> {
+        let mut state = lock(&self.state);
+        let instance = state.instances.get_mut(id).ok_or(EngineError::Absent { id: *id })?;
+        instance.reasons.clone_from(reasons);
+        if !matches!(instance.phase, Phase::Exited { .. }) {
+            instance.phase = if reasons.is_empty() { Phase::Running } else { Phase::Frozen };
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: &InstanceId) -> Result<Option<Usage>, EngineError> {
+        let removed = lock(&self.state).instances.remove(id);
+        Ok(removed.map(|_| Usage { cpu: Some(0), network_in: Some(0), network_out: Some(0) }))
+    }
+}
