@@ -9,6 +9,7 @@ mod account;
 mod command;
 mod daemon;
 mod demo;
+mod hosting;
 mod market;
 mod publisher;
 mod voucher;

@@ -1,6 +1,6 @@
 //! A market on a chain that mines at once, and what tests do on it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     network::EthereumWallet,
@@ -8,21 +8,46 @@ use alloy::{
     providers::{DynProvider, Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
-use roadstead_chain::Wallet;
-use roadstead_core::ports::ChainReader;
-use roadstead_devnet::{Blocks, ChainChoice, LocalChain, LocalMarket};
+use roadstead_chain::{MarketClient, Wallet};
+use roadstead_core::{Offer, ports::ChainReader};
+use roadstead_devnet::{Blocks, ChainChoice, LocalChain, LocalMarket, service};
 use roadstead_journal::StateFolder;
-use roadstead_types::{Market, Seconds, Terms, TokenAmount};
+use roadstead_provider::LoopbackEndpoints;
+use roadstead_publisher::{Deal, Prepared, provider_key, publish, seal};
+use roadstead_testkit::{FakeEngine, MemorySources, MemoryStore};
+use roadstead_types::{Market, PROFILE_VERSION, Profile, Resources, Seconds, Terms, TokenAmount};
 use tempfile::TempDir;
 
 /// The chains that every test of the clients runs on.
 pub(crate) const EVERY_CHAIN: [ChainChoice; 2] = [ChainChoice::Embedded, ChainChoice::Anvil];
 
-/// A market with funded accounts, and the chain it is on.
+/// Where the publisher of a test says that its blocks are.
+pub(crate) const SOURCE: &str = "test:publisher";
+
+/// What both sides of a test think that things cost.
+const PRICES: Resources<u128> = Resources {
+    cpu: 1_000_000_000,
+    memory: 1_000_000,
+    storage: 1_000_000,
+    network_in: 1_000,
+    network_out: 1_000,
+    accelerator: 0,
+};
+
+/// A market with funded accounts, and the chain it is on. Blocks and containers are fakes, which outlive the daemons
+/// of a test.
 pub(crate) struct TestMarket {
     pub(crate) local: LocalMarket,
+    /// The publisher's blocks.
+    pub(crate) store: Arc<MemoryStore>,
+    /// The provider's blocks.
+    pub(crate) cache: Arc<MemoryStore>,
+    /// The provider's engine.
+    pub(crate) engine: Arc<FakeEngine>,
     _chain: LocalChain,
-    _folder: TempDir,
+    publisher: StateFolder,
+    provider: StateFolder,
+    folder: TempDir,
 }
 
 impl TestMarket {
@@ -30,9 +55,18 @@ impl TestMarket {
         let chain = LocalChain::start(choice, Blocks::WithTransactions).await;
         let chain = chain.unwrap_or_else(|error| panic!("{error}; script/setup installs anvil"));
         let folder = tempfile::tempdir().unwrap();
-        let state = StateFolder::open(folder.path()).unwrap();
-        let local = LocalMarket::start(&chain, &state).await.unwrap();
-        Self { local, _chain: chain, _folder: folder }
+        let state = |name| StateFolder::open(folder.path().join(name)).unwrap();
+        let local = LocalMarket::start(&chain, &state("market")).await.unwrap();
+        Self {
+            local,
+            store: Arc::default(),
+            cache: Arc::default(),
+            engine: Arc::default(),
+            _chain: chain,
+            publisher: state("publisher"),
+            provider: state("provider"),
+            folder,
+        }
     }
 
     pub(crate) fn market(&self) -> Market {
@@ -41,12 +75,69 @@ impl TestMarket {
 
     pub(crate) async fn publisher(&self) -> roadstead_publisher::Ports {
         let wallet = self.local.publisher.clone();
-        roadstead_publisher::wire(self.market(), wallet).await.unwrap()
+        roadstead_publisher::wire(self.market(), wallet, self.store.clone()).await.unwrap()
     }
 
     pub(crate) async fn provider(&self) -> roadstead_provider::Ports {
-        let wallet = self.local.provider.clone();
-        roadstead_provider::wire(self.market(), wallet).await.unwrap()
+        let client = MarketClient::connect(self.market()).await.unwrap();
+        let account = client.account(self.local.provider.clone());
+        let poll_interval = client.poll_interval();
+        let client = Arc::new(client);
+        let sources = MemorySources::default();
+        sources.add(SOURCE, self.store.clone());
+        roadstead_provider::Ports {
+            events: client.clone(),
+            reader: client,
+            writer: Arc::new(account),
+            poll_interval,
+            cache: self.cache.clone(),
+            sources: Arc::new(sources),
+            engine: self.engine.clone(),
+            endpoints: Arc::new(LoopbackEndpoints),
+        }
+    }
+
+    pub(crate) fn provider_keys(&self) -> roadstead_provider::Keys {
+        roadstead_provider::Keys::load_or_create(&self.provider).unwrap()
+    }
+
+    /// Puts the provider into the registry. May be repeated.
+    pub(crate) async fn register(&self) {
+        let ports = self.provider().await;
+        let address = "/ip4/127.0.0.1/tcp/4101".parse().unwrap();
+        let profile = Profile { version: PROFILE_VERSION, region: "test".into(), prices: PRICES };
+        let keys = self.provider_keys();
+        roadstead_provider::register(&ports, &keys, address, &profile).await.unwrap();
+    }
+
+    /// What the publisher offers.
+    pub(crate) fn deal(&self, salt: u64) -> Deal {
+        Deal {
+            provider: self.local.provider.address(),
+            signer: self.local.publisher.address(),
+            prices: PRICES,
+            interval: Seconds(2),
+            start_fee: amount(50_000),
+            notice: Seconds::from_hours(24),
+            window: Seconds(0),
+            salt,
+            source: SOURCE.into(),
+        }
+    }
+
+    /// A job that only has to be opened: its image and its bundle lie sealed in the publisher's store.
+    pub(crate) async fn prepare(&self, deal: Deal) -> Prepared {
+        self.register().await;
+        let ports = self.publisher().await;
+        let keys = roadstead_publisher::Keys::load_or_create(&self.publisher).unwrap();
+        let image = self.folder.path().join("image");
+        if !image.exists() {
+            service::pack(&image).unwrap();
+        }
+        let workload = service::workload(&image);
+        let sealed = seal(&ports, &keys, workload, self.folder.path(), |_| {}).await.unwrap();
+        let key = provider_key(&ports, deal.provider).await.unwrap();
+        publish(&ports, &keys, &self.market(), &sealed, &key, &deal).await.unwrap()
     }
 
     /// A client of no crate of ours, which signs with the wallet.
@@ -78,6 +169,24 @@ impl TestMarket {
             salt,
             bundle: B256::ZERO,
         }
+    }
+}
+
+/// What the provider of a test takes.
+pub(crate) fn offer() -> Offer {
+    Offer {
+        prices: PRICES,
+        capacity: Resources {
+            cpu: 10_000,
+            memory: 10_000,
+            storage: 10_000,
+            network_in: 1 << 40,
+            network_out: 1 << 40,
+            accelerator: 0,
+        },
+        interval: (Seconds(2), Seconds(60)),
+        notice: Seconds::from_hours(1),
+        image_size: 1 << 30,
     }
 }
 

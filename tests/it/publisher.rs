@@ -98,7 +98,8 @@ async fn a_close_that_is_not_confirmed_yet_is_waited_for() {
     for chain in EVERY_CHAIN {
         let market = TestMarket::start(&chain).await;
         let careful = Market { confirmations: 5, ..market.market() };
-        let ports = roadstead_publisher::wire(careful, market.local.publisher.clone()).await;
+        let wallet = market.local.publisher.clone();
+        let ports = roadstead_publisher::wire(careful, wallet, market.store.clone()).await;
         let ports = ports.unwrap();
         let terms = market.terms(1);
         let request =
@@ -151,7 +152,9 @@ async fn what_is_missing_is_named() {
         assert!(matches!(refused, Err(OpenError::NotEnoughTokens { .. })), "{refused:?}");
 
         let poor = Wallet::random();
-        let poor_ports = roadstead_publisher::wire(market.market(), poor.clone()).await.unwrap();
+        let store = market.store.clone();
+        let poor_ports = roadstead_publisher::wire(market.market(), poor.clone(), store).await;
+        let poor_ports = poor_ports.unwrap();
         let refused = open(&poor_ports, request(market.terms(1), amount(1))).await;
         assert!(matches!(refused, Err(OpenError::NotThePublisher { .. })), "{refused:?}");
 

@@ -23,7 +23,17 @@ const SETS: [(&str, &[&str], Option<&str>); 2] = [
 ];
 
 /// Stages in the order they happen; others stand behind them.
-const STAGES: [&str; 5] = ["market", "register", "open", "start_fee", "close"];
+const STAGES: [&str; 9] = [
+    "market",
+    "register",
+    "seal",
+    "publish",
+    "open",
+    "deploy",
+    "first_response",
+    "start_fee",
+    "close",
+];
 
 /// Runs the benchmark of that name, or lists all.
 pub(crate) fn run(root: &Path, name: Option<&str>, as_json: bool) -> Result<String> {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use roadstead_devnet::ChainChoice;
+use roadstead_devnet::{ChainChoice, demo::WorkloadChoice};
 
 /// A market for computing: anyone's machine can host anyone's containers.
 #[derive(Debug, Parser)]
@@ -34,13 +34,32 @@ pub(crate) struct Demo {
     #[arg(long, env = "ROADSTEAD_CHAIN", default_value = "embedded", value_name = "CHAIN")]
     pub(crate) chain: ChainChoice,
 
+    /// An OCI image to run: a layout folder or an archive. The first TCP port that it exposes is called
+    #[arg(long, value_name = "PATH", conflicts_with = "workload")]
+    pub(crate) image: Option<PathBuf>,
+
+    /// A workload manifest to run. The first port of its container is called
+    #[arg(long, value_name = "FILE")]
+    pub(crate) workload: Option<PathBuf>,
+
     /// Print the result as one JSON object on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Keep the folder with the files of market and provider
+    /// Keep the folder with the files of market, publisher and provider
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+impl Demo {
+    /// What to run: the demonstration's own service where nothing is named.
+    pub(crate) fn workload(&self) -> WorkloadChoice {
+        match (&self.image, &self.workload) {
+            (Some(image), _) => WorkloadChoice::Image(image.clone()),
+            (None, Some(manifest)) => WorkloadChoice::Manifest(manifest.clone()),
+            (None, None) => WorkloadChoice::BuiltIn,
+        }
+    }
 }
 
 #[cfg(test)]

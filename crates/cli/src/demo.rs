@@ -13,25 +13,28 @@ use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
 use roadstead_devnet::{
     ChainChoice,
-    demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport},
+    demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport, DemoStop},
 };
 use roadstead_provider::ProviderEvent;
 use roadstead_types::{Token, TokenAmount};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     arguments,
-    failure::with_causes,
+    failure::{plain, with_causes},
     output::{self, Progress},
 };
 
 const PREFACE: &str = "\
-This plays a market on this machine: a chain, its contracts, a publisher and a provider. It opens a job with
-test money, lets the provider take its start fee, closes the job and refunds the rest. It takes about 15
-seconds; Ctrl-C closes the job and cleans up.
+This plays a market on this machine: a chain, its contracts, a publisher and a provider. The publisher
+encrypts a container image and opens a job with test money; the provider fetches, decrypts and runs it; the
+service is called, the job is closed and the rest refunded. It takes about 20 seconds; Ctrl-C closes the job
+and cleans up.
 ";
+
+/// The program that container engines start for each container: this one, even if its file was replaced meanwhile.
+const SHIM: &str = "/proc/self/exe";
 
 /// Some terminals say that they have no columns; below this, wrapping helps nobody.
 const MIN_TABLE_WIDTH: u16 = 60;
@@ -49,43 +52,43 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
     progress.wait_for("starting the chain, deploying the contracts");
     let picture = Arc::new(Picture { progress: progress.clone(), token: OnceLock::new() });
     let drawn = picture.clone();
-    let config = DemoConfig { chain: command.chain, folder: folder.path().to_owned() };
-    let stop = CancellationToken::new();
+    let config = DemoConfig {
+        chain: command.chain.clone(),
+        workload: command.workload(),
+        folder: folder.path().to_owned(),
+        shim: SHIM.into(),
+    };
+    let stop = DemoStop::default();
     let mut playing = pin!(demo::run(config, stop.clone(), move |event| drawn.draw(&event)));
     let played = loop {
         // Cancel-safe: the demonstration goes on where it was, and a signal is not lost by not being waited for.
         tokio::select! {
-            played = &mut playing => break Some(played),
+            played = &mut playing => break played,
             () = signals.next() => {}
         }
-        if stop.is_cancelled() {
-            break None;
+        if stop.interrupt.is_cancelled() {
+            stop.abandon.cancel();
+        } else {
+            progress.line("Interrupted: closing what is open. Once more to give that up.");
+            stop.interrupt.cancel();
         }
-        progress.line("Interrupted: closing what is open. Once more to give that up.");
-        stop.cancel();
     };
     progress.finish();
     let cleaned = home.clean_up(folder, command.keep, &progress);
 
     let report = match played {
-        None => return Err(Abandoned.into()),
-        Some(Err(DemoError::Interrupted { refund })) => {
+        Err(DemoError::Interrupted { refund }) => {
             progress.line(match refund {
                 Some(refund) => format!("The job was closed, {} came back.", picture.show(refund)),
                 None => "No job was open.".to_owned(),
             });
             return Err(DemoError::Interrupted { refund }.into());
         }
-        Some(played) => played?,
+        played => played?,
     };
     cleaned?;
     if command.json { output::print_json(&report) } else { Ok(output::print(table(&report))?) }
 }
-
-/// The user gave up while the demonstration was cleaning up.
-#[derive(Debug, thiserror::Error)]
-#[error("given up; on a chain that still runs, the job may be open")]
-pub(crate) struct Abandoned;
 
 /// Ctrl-C and SIGTERM.
 struct Signals {
@@ -177,13 +180,35 @@ impl Picture {
                 line(format!("[2/7] Provider {provider} is registered; its daemon runs."));
                 line(format!("      Endpoint: {endpoint}"));
             }
+            DemoEvent::Sealing(sealing) => self.progress.wait_for(format!(
+                "the publisher seals layer {} of {}, {}",
+                sealing.layer.saturating_add(1),
+                sealing.layers,
+                mebibytes(sealing.read),
+            )),
+            DemoEvent::Sealed(image) => {
+                let (size, sealed) = (mebibytes(image.raw_bytes), mebibytes(image.sealed_bytes));
+                line(format!("[3/7] The publisher encrypted image {}", image.image));
+                line(format!(
+                    "      {size} in {} blocks of {sealed}: {}",
+                    image.blocks, image.root
+                ));
+                self.progress.wait_for("the bundle is sealed to the provider");
+            }
             DemoEvent::Opening { job, deposit } => {
                 let deposit = self.show(*deposit);
-                line(format!("[3/7] The publisher opens job {job}"));
+                line(format!("      It opens job {job}"));
                 line(format!("      with a deposit of {deposit}."));
                 self.progress.wait_for("the deposit moves into the escrow");
             }
             DemoEvent::Provider(event) => self.draw_provider(event),
+            DemoEvent::Answered { url, answer } => {
+                line(format!("[5/7] The publisher called {url}: HTTP {}", answer.status));
+                if let Some(first) = answer.beginning.lines().next() {
+                    line(format!("      {}", plain(first)));
+                }
+                self.progress.wait_for("the provider takes the start fee");
+            }
             DemoEvent::Closing => {
                 line("[7/7] The publisher gives notice.".into());
                 self.progress.wait_for("the provider gives back what it did not earn");
@@ -199,7 +224,43 @@ impl Picture {
         match event {
             ProviderEvent::JobSeen { .. } => {
                 line("[4/7] The provider learned of the job from its event.".into());
-                self.progress.wait_for("the provider takes the start fee");
+                self.progress.wait_for("the provider fetches the bundle");
+            }
+            ProviderEvent::Admitted { .. } => {
+                line("      It opened the bundle and takes the job.".into());
+                self.progress.wait_for("the provider fetches the image");
+            }
+            ProviderEvent::Fetching { done, total, .. } => {
+                let percent = total
+                    .filter(|total| *total > 0)
+                    .map(|total| format!(" ({} %)", done.saturating_mul(100) / total));
+                let percent = percent.unwrap_or_default();
+                let done = mebibytes(*done);
+                self.progress.wait_for(format!("the provider fetches the image: {done}{percent}"));
+            }
+            ProviderEvent::Starting { .. } => {
+                line("      It fetched and verified the image.".into());
+                self.progress.wait_for("the provider unpacks and starts the container");
+            }
+            ProviderEvent::Running { .. } => {
+                line("      The container runs.".into());
+                self.progress.wait_for("the service answers");
+            }
+            ProviderEvent::Exited { status, .. } => {
+                let status = status.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+                line(format!("      The container ended (status {status}); it is started anew."));
+            }
+            ProviderEvent::Refused { refusal, .. } => {
+                line(format!("      The provider refuses the job: {}", with_causes(refusal)));
+            }
+            ProviderEvent::DeployFailed { error, .. } => {
+                line(format!("      The provider will try again: {}", with_causes(error)));
+            }
+            ProviderEvent::Removed { .. } => {
+                line("      The container and its image are gone.".into());
+            }
+            ProviderEvent::RemoveFailed { error, .. } => {
+                line(format!("      The provider will try again: {}", with_causes(error)));
             }
             ProviderEvent::StartFeePaid { paid, .. } => {
                 line(format!("      It took its start fee: {}.", self.show(*paid)));
@@ -220,6 +281,12 @@ impl Picture {
     }
 }
 
+/// A size for people.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// What happened, and what of a whole market is not there yet.
 fn table(report: &DemoReport) -> Table {
     let show = |amount| report.token.format(amount);
@@ -228,9 +295,12 @@ fn table(report: &DemoReport) -> Table {
     let rows = [
         ("chain and contracts", format!("chain {} ({})", report.chain_id, report.chain)),
         ("provider", "registered; its daemon follows the chain".to_owned()),
-        ("publisher opens the job", format!("deposit {deposit}")),
+        ("publisher opens the job", format!("image {}\ndeposit {deposit}", report.image_root)),
         ("provider serves the job", format!("seen by its event alone; start fee {paid}")),
-        ("publisher calls the service", String::new()),
+        (
+            "publisher calls the service",
+            format!("{} answered HTTP {}", report.url, report.http_status),
+        ),
         ("metering and settlement", String::new()),
         ("publisher closes", format!("paid {paid} + refunded {refunded} = deposit")),
     ];

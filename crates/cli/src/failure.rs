@@ -6,10 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use roadstead_core::ports::ChainError;
-use roadstead_devnet::{AnvilError, ChainStartError, MarketStartError, demo::DemoError};
-
-use crate::demo::Abandoned;
+use roadstead_core::ports::{ChainError, EngineError};
+use roadstead_devnet::{
+    AnvilError, ChainStartError, MarketStartError,
+    demo::{DemoError, WorkloadError},
+};
+use roadstead_types::{ManifestError, Problem};
 
 /// Exit status of a command that the user interrupted, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -20,16 +22,18 @@ const MAX_LENGTH: usize = 2_000;
 /// Prints an error with all its causes and a hint, and gives the exit status.
 pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
     let mut text = format!("error: {}\n", with_causes(error.as_ref()));
+    for problem in error.chain().find_map(mistakes).unwrap_or_default() {
+        text.push_str(&format!("  {}\n", plain(&problem.to_string())));
+    }
     if let Some(hint) = error.downcast_ref().and_then(hint) {
         text.push_str(&format!("\nhint: {hint}\n"));
     }
     // There is nobody to tell that standard error is gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
-    let is_interrupted = matches!(error.downcast_ref(), Some(DemoError::Interrupted { .. }));
-    if is_interrupted || error.is::<Abandoned>() {
-        return ExitCode::from(INTERRUPTED);
+    match error.downcast_ref() {
+        Some(DemoError::Interrupted { .. } | DemoError::Abandoned) => ExitCode::from(INTERRUPTED),
+        _ => ExitCode::FAILURE,
     }
-    ExitCode::FAILURE
 }
 
 /// An error and its causes on one line. A cause that the text before it ends with is not repeated, and nothing in it
@@ -37,7 +41,7 @@ pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
-    while let Some(cause) = next {
+    while let Some(cause) = next.filter(|cause| mistakes(*cause).is_none()) {
         let shown = cause.to_string();
         if !text.ends_with(&shown) {
             text.push_str(": ");
@@ -45,8 +49,18 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
+    plain(&text)
+}
+
+/// A text from elsewhere, bounded and without anything that moves the cursor of a terminal.
+pub(crate) fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(plain).take(MAX_LENGTH).collect()
+}
+
+/// The mistakes in a manifest, which are a list and no sentence.
+fn mistakes<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a [Problem]> {
+    Some(&error.downcast_ref::<ManifestError>()?.problems)
 }
 
 fn hint(error: &DemoError) -> Option<&'static str> {
@@ -56,6 +70,15 @@ fn hint(error: &DemoError) -> Option<&'static str> {
         }
         DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => {
             Some("is there a development chain at that address? `anvil` starts one")
+        }
+        DemoError::Engine(EngineError::Unusable { .. }) => {
+            Some("containers need root on Linux: run it with sudo")
+        }
+        DemoError::Workload(WorkloadError::NoPort { .. }) | DemoError::NoPort => {
+            Some("name the port in a workload manifest and give that by `--workload`")
+        }
+        DemoError::Workload(WorkloadError::Manifest { .. }) => {
+            Some("docs/workload.md describes every field")
         }
         _ => None,
     }

@@ -16,6 +16,10 @@ use tracing_subscriber::EnvFilter;
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // A shim clones processes, so no thread may be there before it.
+    if let Some(code) = roadstead_runtime::shim::answer() {
+        return code;
+    }
     let arguments = Arguments::parse();
     start_log(arguments.log.as_deref());
     let runtime = match tokio::runtime::Runtime::new() {

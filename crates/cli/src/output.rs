@@ -37,9 +37,9 @@ impl Progress {
     }
 
     /// Says what is waited for.
-    pub(crate) fn wait_for(&self, what: &'static str) {
+    pub(crate) fn wait_for(&self, what: impl Into<String>) {
         if let Some(bar) = &self.bar {
-            bar.set_message(what);
+            bar.set_message(what.into());
         }
     }
 

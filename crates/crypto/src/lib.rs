@@ -4,12 +4,16 @@
 //! is its identity on the peer network. Secret bytes leave only as [`zeroize::Zeroizing`], and `Debug` prints the
 //! public half alone. Wallet keys are not here: they belong to the chain client.
 
+mod bundle;
+mod chunk;
 mod encryption;
 mod identity;
 
 use alloy_primitives::B256;
 use sha2::{Digest, Sha256};
 
+pub use bundle::{BundleError, BundleRecipient, MAX_BUNDLE, seal_bundle};
+pub use chunk::{ChunkKind, ChunkSealer, DamagedChunk, DedupeSecret, SealedChunk, open_chunk};
 pub use encryption::EncryptionSecret;
 pub use identity::NodeIdentity;
 

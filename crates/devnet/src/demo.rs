@@ -1,25 +1,38 @@
 //! The demonstration: a whole market on this machine, from the wallet to the refund.
 //!
 //! ```text
-//!  1 chain and contracts   2 provider registers, daemon starts   3 job opened with a deposit
-//!  4 the daemon sees the job and takes the start fee             7 notice, refund, withdrawal
+//!  1 chain and contracts        2 provider registers, daemon starts
+//!  3 image sealed and kept, bundle sealed, job opened with a deposit
+//!  4 the daemon sees the job, fetches and opens both, runs the container
+//!  5 the service answers        7 notice, container gone, refund, withdrawal
 //! ```
 //!
 //! What was paid and refunded is read from the chain, and the books of both sides are checked to the unit before the
 //! report is returned.
-//! Interrupted at any point, the scenario closes the job that it opened before it ends.
+//! Interrupted at any point, the scenario closes the job that it opened before it ends. Given up, it still leaves no
+//! container.
 
+mod call;
 mod host;
 mod renter;
 mod report;
+mod workload;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy_primitives::U256;
-use roadstead_core::ports::ChainError;
+use roadstead_core::{
+    Refusal,
+    ports::{ChainError, ContentError, Engine, EngineError},
+};
+use roadstead_image::SealProgress;
 use roadstead_journal::{FolderError, StateFolder};
-use roadstead_provider::{DaemonError, KeyError, ProviderEvent, RegisterError};
-use roadstead_publisher::{CloseError, OpenError, WithdrawError};
+use roadstead_provider::{DaemonError, ProviderEvent, RegisterError, WireError};
+use roadstead_publisher::{
+    CloseError, OpenError, PublishError, SealWorkloadError, SealedImage, WithdrawError,
+};
+use roadstead_runtime::EmbeddedEngine;
+use roadstead_store::ServeError;
 use roadstead_types::{JobId, Market, TokenAmount};
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +44,15 @@ use host::Host;
 use renter::Renter;
 use report::Stopwatch;
 
+pub use call::Answer;
 pub use report::{DemoContracts, DemoReport, DemoTimings, NotYet};
+pub use workload::{WorkloadChoice, WorkloadError};
 
 /// How long one side waits for the other before the demonstration counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a container may take until it runs.
+const DEPLOY_PATIENCE: Duration = Duration::from_secs(900);
 
 /// As on a public chain, only faster.
 const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
@@ -44,8 +62,13 @@ const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
 pub struct DemoConfig {
     /// Which chain.
     pub chain: ChainChoice,
-    /// An empty folder for the files of market and provider.
+    /// What runs in it.
+    pub workload: WorkloadChoice,
+    /// An empty folder for the files of market, publisher and provider.
     pub folder: PathBuf,
+    /// The program that the container engine starts for each container: one whose `main` begins with
+    /// [`roadstead_runtime::shim::answer`].
+    pub shim: PathBuf,
 }
 
 /// What just happened.
@@ -60,6 +83,10 @@ pub enum DemoEvent {
     },
     /// The provider stands in the registry.
     Registered(roadstead_provider::Registered),
+    /// The publisher's image is being sealed.
+    Sealing(SealProgress),
+    /// It lies sealed in the publisher's store.
+    Sealed(SealedImage),
     /// The publisher sends its deposit.
     Opening {
         /// The job.
@@ -69,6 +96,13 @@ pub enum DemoEvent {
     },
     /// The provider's daemon saw or did something.
     Provider(ProviderEvent),
+    /// The service was called.
+    Answered {
+        /// Where.
+        url: String,
+        /// What it said.
+        answer: Answer,
+    },
     /// The publisher gives notice.
     Closing,
     /// What the provider did not earn is in the publisher's wallet again.
@@ -93,18 +127,59 @@ pub enum DemoError {
     /// The chain stopped to answer.
     #[error("the chain could not be read")]
     Read(#[from] ChainError),
+    /// There is nothing to run containers with.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The provider has no keys.
     #[error(transparent)]
-    Keys(#[from] KeyError),
+    ProviderKeys(#[from] roadstead_provider::KeyError),
+    /// The provider cannot reach the world.
+    #[error("the provider cannot work")]
+    Provider(#[from] WireError),
     /// The provider is not registered.
     #[error("the provider could not register")]
     Register(#[from] RegisterError),
     /// The provider's daemon ended too soon.
     #[error("the provider's daemon ended")]
     Daemon(#[from] DaemonError),
+    /// The publisher has no keys.
+    #[error(transparent)]
+    PublisherKeys(#[from] roadstead_publisher::KeyError),
+    /// The publisher's blocks cannot be kept.
+    #[error("the content store cannot be used")]
+    Store(#[source] ContentError),
+    /// The publisher's blocks cannot be fetched by anybody.
+    #[error("the publisher's blocks cannot be served")]
+    Serve(#[from] ServeError),
+    /// There is nothing to run.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The image is not sealed.
+    #[error(transparent)]
+    Seal(#[from] SealWorkloadError),
+    /// The job is not prepared.
+    #[error("the job could not be prepared")]
+    Publish(#[from] PublishError),
     /// The job is not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The provider does not serve the job.
+    #[error("the provider refused the job")]
+    Refused(#[source] Refusal),
+    /// There is nothing to call.
+    #[error("the workload has no port that could be called")]
+    NoPort,
+    /// The service does not answer.
+    #[error("the service could not be called")]
+    Call(#[source] reqwest::Error),
+    /// Something of the job outlived it.
+    #[error("{instances} containers and {images} images are left at the provider")]
+    LeftBehind {
+        /// Running or not.
+        instances: usize,
+        /// Opened ones.
+        images: usize,
+    },
     /// The job is not closed.
     #[error(transparent)]
     Close(#[from] CloseError),
@@ -133,28 +208,56 @@ pub enum DemoError {
         /// What came back from the job that was open, if one was.
         refund: Option<TokenAmount>,
     },
+    /// The user had enough even of cleaning up. No container is left behind.
+    #[error("given up; on a chain that still runs, the job may be open")]
+    Abandoned,
 }
 
-/// Plays the demonstration. `stop` makes it close the job, clean up and return [`DemoError::Interrupted`].
+/// How to end a demonstration before its end.
+#[derive(Clone, Debug, Default)]
+pub struct DemoStop {
+    /// Closes the job, cleans up and returns [`DemoError::Interrupted`].
+    pub interrupt: CancellationToken,
+    /// Leaves the job as it is, removes the containers and returns [`DemoError::Abandoned`].
+    pub abandon: CancellationToken,
+}
+
+/// Plays the demonstration.
 pub async fn run(
     config: DemoConfig,
-    stop: CancellationToken,
+    stop: DemoStop,
     report: impl Fn(DemoEvent) + Clone + Send + Sync + 'static,
 ) -> Result<DemoReport, DemoError> {
     let mut clock = Stopwatch::start();
-    let Some(chain) = stop.run_until_cancelled(LocalChain::start(&config.chain, BLOCKS)).await
-    else {
+    // The part that a machine is most likely to lack comes first: nothing is started in vain.
+    let engine = EmbeddedEngine::open(config.folder.join("engine"), &config.shim).await?;
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let starting = LocalChain::start(&config.chain, BLOCKS);
+    let Some(chain) = stop.interrupt.run_until_cancelled(starting).await else {
         return Err(DemoError::Interrupted { refund: None });
     };
     let chain = chain?;
-    let played = play(&config, &chain, &stop, &mut clock, report).await;
+    let mut host = None;
+    let playing = play(&config, &chain, engine, &mut host, &stop.interrupt, &mut clock, report);
+    let played = stop.abandon.run_until_cancelled(playing).await;
+    let ended = match host {
+        Some(host) => host.shutdown().await,
+        None => Ok(()),
+    };
     chain.shutdown().await;
-    played
+    match played.unwrap_or(Err(DemoError::Abandoned)) {
+        // A provider that is silent because it ended says why.
+        Ok(report) => ended.map(|()| report),
+        Err(DemoError::Silent { what }) => ended.and(Err(DemoError::Silent { what })),
+        Err(error) => Err(error),
+    }
 }
 
 async fn play(
     config: &DemoConfig,
     chain: &LocalChain,
+    engine: Arc<dyn Engine>,
+    host: &mut Option<Host>,
     stop: &CancellationToken,
     clock: &mut Stopwatch,
     report: impl Fn(DemoEvent) + Clone + Send + Sync + 'static,
@@ -167,18 +270,19 @@ async fn play(
             market_file: local.market_file.clone(),
         });
         clock.lap(|timings| &mut timings.market);
-        let host = Host::start(&local, &config.folder, report.clone()).await?;
+        let host = Host::start(&local, &config.folder, engine, report.clone()).await?;
         clock.lap(|timings| &mut timings.register);
         Ok::<_, DemoError>((local, host))
     };
     let Some(set_up) = stop.run_until_cancelled(setting_up).await else {
         return Err(DemoError::Interrupted { refund: None });
     };
-    let (local, host) = set_up?;
-    let rented = match Renter::connect(&local).await {
-        Ok(renter) => renter.rent(stop, clock, &report).await,
-        Err(error) => Err(error.into()),
-    };
-    host.shutdown().await?;
-    Ok(DemoReport::new(&config.chain, &local.market, &rented?, clock))
+    let (local, started) = set_up?;
+    let host = host.insert(started);
+    let renter = Renter::start(&local, &config.folder).await?;
+    let rented = renter.rent(config, host.service(), stop, clock, &report).await;
+    renter.shutdown().await;
+    let rented = rented?;
+    host.check_empty().await?;
+    Ok(DemoReport::new(&config.chain, &local.market, &rented, clock))
 }

@@ -1,161 +1,154 @@
-//! The provider's one loop: read what happened, do what is due, again.
+//! The provider's one loop: read what happened, look at what runs, do what is due, again.
 //!
 //! ```text
 //!        ┌── tick ──> events after the cursor ──> book ──┐
+//!        │            instances that ended ──> hostings ─┤
 //!        │                                               v
-//!        └───── mined <── one transaction per job <── duties
+//!        └───── done <──── one task for each job <──── duties
 //! ```
 //!
 //! Level-triggered: each round compares where every job stands with where it should stand, so a round that failed is
-//! made good by the next one. Nothing is durable yet: a new process reads the events from the market's first block
-//! and comes to the same book, and the contracts let no call take effect twice.
+//! made good by the next one. Nothing of it is durable: a new process reads the events from the market's first block,
+//! finds the instances that the engine kept running, and adopts those whose jobs are still open. Instances go on when
+//! the daemon stops, and while the chain cannot be read.
 
-use std::{collections::HashMap, time::Duration};
-
-use roadstead_core::{
-    Cursor, Duty, EventBatch, JobBook, JobEvent,
-    ports::{Call, ChainError, EventFilter, Mined, Party, WriteError},
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
 };
-use roadstead_types::{JobId, TokenAmount};
+
+use alloy_primitives::Address;
+use roadstead_core::{
+    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, duty_of,
+    ports::{Call, ChainError, EngineError, EventFilter, Mined, Party, Phase, WriteError},
+};
+use roadstead_types::{InstanceId, JobId, Market, Terms};
 use tokio::{
-    task::{Id, JoinError, JoinSet},
-    time::{Instant, MissedTickBehavior, interval},
+    task::{AbortHandle, Id, JoinError, JoinSet},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::Ports;
+use crate::{
+    Keys, Ports,
+    deploy::{DeployError, Host, Order},
+    event::ProviderEvent,
+    holdings::Holdings,
+    hosting::Hosting,
+};
 
-/// How many transactions are under way at once.
+/// How many duties are under way at once.
 const MAX_TASKS: usize = 16;
 
-/// How long a job whose call was refused or lost is left alone.
-const REST: Duration = Duration::from_secs(30);
+/// How many of them deploy: the others must get through while publishers are slow to serve their blocks.
+const MAX_DEPLOYMENTS: usize = 4;
 
-/// What the daemon did or saw.
-#[derive(Debug)]
-pub enum ProviderEvent {
-    /// A job was opened for this provider.
-    JobSeen {
-        /// Which.
-        job: JobId,
-        /// Its deposit.
-        deposit: TokenAmount,
-    },
-    /// The start fee is in the provider's wallet.
-    StartFeePaid {
-        /// Of which job.
-        job: JobId,
-        /// All that was paid for the job so far.
-        paid: TokenAmount,
-    },
-    /// The publisher leaves.
-    Closing {
-        /// Which job.
-        job: JobId,
-    },
-    /// The job is over.
-    Closed {
-        /// Which.
-        job: JobId,
-        /// All that it paid.
-        paid: TokenAmount,
-    },
-    /// The chain was reorganised.
-    Reorganised {
-        /// Everything seen in this block or later is undone.
-        from_block: u64,
-    },
-    /// A call for a job did not take effect; it is tried again later if it is still due.
-    CallFailed {
-        /// Which job.
-        job: JobId,
-        /// Why.
-        error: WriteError,
-    },
-    /// The chain does not answer. Told once; it is asked again at every tick.
-    ChainLost {
-        /// Why.
-        error: ChainError,
-    },
-    /// The chain answers again.
-    ChainBack,
-}
+/// How long one attempt to deploy may take. The next one goes on where it ended.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
-/// Why the daemon gave up.
+/// How often the instances are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Why the daemon gave up. The instances go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The chain's history makes no sense any more.
     #[error("the chain cannot be followed any further")]
     Chain(#[from] ChainError),
+    /// The engine cannot even say what runs.
+    #[error("the container engine does not answer")]
+    Engine(#[from] EngineError),
 }
 
 /// The provider's daemon.
-pub struct Daemon<R> {
-    ports: Ports,
-    report: R,
+pub struct Daemon {
+    host: Arc<Host>,
+    account: Address,
     book: JobBook,
     cursor: Cursor,
-    resting: HashMap<JobId, Instant>,
+    hostings: HashMap<JobId, Hosting>,
+    tasks: JoinSet<Done>,
+    under_way: HashMap<Id, UnderWay>,
+    next_look: Instant,
     is_chain_lost: bool,
+    /// Whether all that the chain has was read at least once. Before, a job that is not in the book may well be open.
+    has_read: bool,
 }
 
-impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
-    /// A daemon that begins to read with block `from_block` and tells `report` what happens.
-    pub fn new(ports: Ports, from_block: u64, report: R) -> Self {
-        Self {
+struct UnderWay {
+    job: JobId,
+    duty: Duty,
+    abort: AbortHandle,
+}
+
+/// What a task came to.
+enum Done {
+    Deployed(Result<ProviderEvent, DeployError>),
+    Removed(Result<(), EngineError>),
+    Called(Result<Mined, WriteError>),
+}
+
+impl Daemon {
+    /// A daemon for one market, which tells `report` what happens.
+    pub fn new(
+        ports: Ports,
+        market: &Market,
+        keys: Keys,
+        offer: Offer,
+        report: impl Fn(ProviderEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let account = ports.writer.account();
+        let host = Host {
             ports,
-            report,
+            keys,
+            offer,
+            chain: market.chain_id,
+            contract: market.contracts.payment,
+            holdings: Holdings::default(),
+            report: Arc::new(report),
+        };
+        Self {
+            host: Arc::new(host),
+            account,
             book: JobBook::default(),
-            cursor: Cursor::starting_at(from_block),
-            resting: HashMap::new(),
+            cursor: Cursor::starting_at(market.from_block),
+            hostings: HashMap::new(),
+            tasks: JoinSet::new(),
+            under_way: HashMap::new(),
+            next_look: Instant::now(),
             is_chain_lost: false,
+            has_read: false,
         }
     }
 
-    /// Runs until `stop`. Transactions under way are left to the chain: what took effect is read from it next time.
+    /// Runs until `stop`. What is under way is cut off: instances go on, transactions are left to the chain, and the
+    /// next daemon finds both.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DaemonError> {
-        let mut ticks = interval(self.ports.poll_interval);
+        for instance in self.host.ports.engine.instances().await? {
+            self.hostings.insert(instance.job, Hosting::found());
+        }
+        let mut ticks = interval(self.host.ports.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut tasks: JoinSet<Result<Mined, WriteError>> = JoinSet::new();
-        let mut under_way: HashMap<Id, JobId> = HashMap::new();
         loop {
             tokio::select! {
                 // Cancel-safe: the token keeps its state.
                 () = stop.cancelled() => break,
                 // Cancel-safe: a finished task stays in the set until it is taken.
-                Some(done) = tasks.join_next_with_id() => {
-                    let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-                    if let Some(job) = under_way.remove(&id) {
-                        self.finish(job, done.map(|(_, result)| result));
-                    }
-                    continue;
-                }
+                Some(done) = self.tasks.join_next_with_id() => self.finish(done),
                 // Cancel-safe: a tick that was not taken comes again.
-                _ = ticks.tick() => {}
-            }
-            // Cut off by `stop` at any point: the cursor moves only together with the book.
-            match stop.run_until_cancelled(self.read()).await {
-                Some(read) => read?,
-                None => break,
-            }
-            let now = Instant::now();
-            self.resting.retain(|_, until| *until > now);
-            for (job, duty) in self.book.duties() {
-                if tasks.len() == MAX_TASKS {
-                    break;
-                }
-                let is_under_way = under_way.values().any(|other| *other == job);
-                if is_under_way || self.resting.contains_key(&job) {
-                    continue;
-                }
-                if let Some(call) = self.call(job, duty) {
-                    let writer = self.ports.writer.clone();
-                    let task = tasks.spawn(async move { writer.submit(call).await });
-                    under_way.insert(task.id(), job);
+                _ = ticks.tick() => {
+                    // Cut off by `stop` at any point: the cursor moves only together with the book.
+                    match stop.run_until_cancelled(self.read()).await {
+                        Some(read) => read?,
+                        None => break,
+                    }
+                    self.look().await;
                 }
             }
+            self.start_duties();
         }
-        tasks.shutdown().await;
+        self.tasks.shutdown().await;
         Ok(())
     }
 
@@ -163,23 +156,23 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
     async fn read(&mut self) -> Result<(), DaemonError> {
         loop {
             let jobs = self.book.jobs().map(|(id, _)| id).collect();
-            let party = Party::Provider(self.ports.writer.account());
-            let filter = EventFilter { party, jobs };
-            match self.ports.events.events_after(&self.cursor, &filter).await {
+            let filter = EventFilter { party: Party::Provider(self.account), jobs };
+            match self.host.ports.events.events_after(&self.cursor, &filter).await {
                 Ok(batch) => {
                     if std::mem::take(&mut self.is_chain_lost) {
-                        (self.report)(ProviderEvent::ChainBack);
+                        self.tell(ProviderEvent::ChainBack);
                     }
                     if batch.cursor == self.cursor {
+                        self.has_read = true;
                         return Ok(());
                     }
                     self.cursor = batch.cursor.clone();
-                    self.tell(&batch);
+                    self.tell_all(&batch);
                     self.book.apply(batch);
                 }
                 Err(error) if error.is_retryable() => {
                     if !std::mem::replace(&mut self.is_chain_lost, true) {
-                        (self.report)(ProviderEvent::ChainLost { error });
+                        self.tell(ProviderEvent::ChainLost { error });
                     }
                     return Ok(());
                 }
@@ -188,53 +181,197 @@ impl<R: Fn(ProviderEvent) + Send> Daemon<R> {
         }
     }
 
-    fn tell(&self, batch: &EventBatch) {
+    /// Notices instances that ended.
+    async fn look(&mut self) {
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK;
+        for (job, hosting) in &mut self.hostings {
+            let is_busy = self.under_way.values().any(|task| task.job == *job);
+            if hosting.presence != Presence::Running || is_busy {
+                continue;
+            }
+            let status = match self.host.ports.engine.observe(&InstanceId::first(*job)).await {
+                Ok(Some(observed)) => match observed.phase {
+                    Phase::Running | Phase::Frozen => continue,
+                    Phase::Exited { status, .. } => status,
+                },
+                Ok(None) => None,
+                Err(error) => {
+                    // Not to see an instance is no reason to touch it.
+                    tracing::warn!(%job, %error, "its instance cannot be looked at");
+                    continue;
+                }
+            };
+            hosting.presence = Presence::Partial;
+            hosting.failed(Duty::Deploy, now);
+            (self.host.report)(ProviderEvent::Exited { job: *job, status });
+        }
+    }
+
+    /// Begins what is due and not begun yet.
+    fn start_duties(&mut self) {
+        let now = Instant::now();
+        let known: BTreeSet<JobId> =
+            self.book.jobs().map(|(id, _)| id).chain(self.hostings.keys().copied()).collect();
+        for job in known {
+            let record = self.book.job(job);
+            let (presence, is_refused) = self
+                .hostings
+                .get(&job)
+                .map_or_else(Default::default, |hosting| (hosting.presence, hosting.is_refused));
+            let duty = match record {
+                Some(record) => duty_of(record.terms(), &record.job(), presence, is_refused),
+                None if self.has_read && presence != Presence::Absent => Some(Duty::Remove),
+                None => None,
+            };
+            if let Some(task) = self.under_way.values().find(|task| task.job == job) {
+                // A job that ended need not be brought to run any more.
+                if task.duty == Duty::Deploy && duty == Some(Duty::Remove) {
+                    task.abort.abort();
+                }
+                continue;
+            }
+            let Some(duty) = duty else {
+                if record.is_none() && presence == Presence::Absent {
+                    self.hostings.remove(&job);
+                }
+                continue;
+            };
+            let order = record.map(|record| Order {
+                job,
+                terms: record.terms().clone(),
+                deposit: record.job().deposit,
+                source: record.source().to_vec(),
+            });
+            if !self.may_start(job, duty, now) {
+                continue;
+            }
+            self.start(job, duty, order);
+        }
+    }
+
+    fn may_start(&self, job: JobId, duty: Duty, now: Instant) -> bool {
+        let deployments = self.under_way.values().filter(|task| task.duty == Duty::Deploy).count();
+        let is_room = self.under_way.len() < MAX_TASKS
+            && (duty != Duty::Deploy || deployments < MAX_DEPLOYMENTS);
+        let is_call = matches!(duty, Duty::ClaimStartFee | Duty::Decline);
+        let rests = self.hostings.get(&job).is_some_and(|hosting| hosting.rests(duty, now));
+        is_room && !rests && !(is_call && self.book.is_behind(job))
+    }
+
+    fn start(&mut self, job: JobId, duty: Duty, order: Option<Order>) {
+        let host = self.host.clone();
+        let hosting = self.hostings.entry(job).or_default();
+        let call = |call: fn(Terms) -> Call| order.as_ref().map(|order| call(order.terms.clone()));
+        let call = match duty {
+            Duty::Deploy | Duty::Remove => None,
+            Duty::ClaimStartFee => call(Call::ClaimStartFee),
+            Duty::Decline => call(Call::Decline),
+        };
+        let abort = match (duty, order, call) {
+            (Duty::Remove, ..) => {
+                self.tasks.spawn(async move { Done::Removed(host.remove(job).await) })
+            }
+            (Duty::Deploy, Some(order), _) => {
+                hosting.presence = Presence::Partial;
+                self.tasks.spawn(async move {
+                    let deployed = timeout(PATIENCE, host.deploy(&order)).await;
+                    let deployed = deployed.unwrap_or(Err(DeployError::TooSlow));
+                    Done::Deployed(deployed.map(|urls| ProviderEvent::Running { job, urls }))
+                })
+            }
+            (_, _, Some(call)) => {
+                self.tasks.spawn(async move { Done::Called(host.ports.writer.submit(call).await) })
+            }
+            // A job that is not in the book has no terms, and no duty but to be removed.
+            (_, _, None) => return,
+        };
+        self.under_way.insert(abort.id(), UnderWay { job, duty, abort });
+    }
+
+    fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(UnderWay { job, duty, .. }) = self.under_way.remove(&id) else { return };
+        let hosting = self.hostings.entry(job).or_default();
+        let report = self.host.report.clone();
+        let failed = match done {
+            Ok((_, Done::Deployed(Ok(running)))) => {
+                hosting.presence = Presence::Running;
+                report(running);
+                false
+            }
+            Ok((_, Done::Deployed(Err(error)))) => {
+                if let Some(refusal) = error.refusal() {
+                    hosting.is_refused = true;
+                    report(ProviderEvent::Refused { job, refusal });
+                } else {
+                    report(ProviderEvent::DeployFailed { job, error });
+                }
+                true
+            }
+            Ok((_, Done::Removed(Ok(())))) => {
+                hosting.presence = Presence::Absent;
+                report(ProviderEvent::Removed { job });
+                false
+            }
+            Ok((_, Done::Removed(Err(error)))) => {
+                report(ProviderEvent::RemoveFailed { job, error });
+                true
+            }
+            Ok((_, Done::Called(Ok(mined)))) => {
+                self.book.acted(job, mined.block);
+                false
+            }
+            Ok((_, Done::Called(Err(error)))) => {
+                report(ProviderEvent::CallFailed { job, error });
+                true
+            }
+            Err(error) => {
+                if !error.is_cancelled() {
+                    tracing::error!(%job, %error, "a task did not come to an end");
+                }
+                true
+            }
+        };
+        if failed {
+            hosting.failed(duty, Instant::now());
+        } else {
+            hosting.succeeded(duty);
+        }
+    }
+
+    fn tell(&self, event: ProviderEvent) {
+        (self.host.report)(event);
+    }
+
+    fn tell_all(&self, batch: &EventBatch) {
         if let Some(from_block) = batch.undone_from {
-            (self.report)(ProviderEvent::Reorganised { from_block });
+            self.tell(ProviderEvent::Reorganised { from_block });
         }
         for event in &batch.events {
             let (job, item) = (event.item.0, &event.item.1);
             match item {
                 JobEvent::Opened(opening) => {
-                    (self.report)(ProviderEvent::JobSeen { job, deposit: opening.deposit });
+                    self.tell(ProviderEvent::JobSeen { job, deposit: opening.deposit });
                 }
                 JobEvent::StartFeePaid { paid } => {
-                    (self.report)(ProviderEvent::StartFeePaid { job, paid: *paid });
+                    self.tell(ProviderEvent::StartFeePaid { job, paid: *paid });
                 }
-                JobEvent::Closing { .. } => (self.report)(ProviderEvent::Closing { job }),
+                JobEvent::Closing { .. } => self.tell(ProviderEvent::Closing { job }),
                 JobEvent::Closed { paid, .. } => {
-                    (self.report)(ProviderEvent::Closed { job, paid: *paid });
+                    self.tell(ProviderEvent::Closed { job, paid: *paid });
                 }
                 JobEvent::ToppedUp { .. } | JobEvent::Settled { .. } => {}
             }
         }
     }
-
-    fn call(&self, job: JobId, duty: Duty) -> Option<Call> {
-        let terms = self.book.job(job)?.terms().clone();
-        Some(match duty {
-            Duty::ClaimStartFee => Call::ClaimStartFee(terms),
-            Duty::Decline => Call::Decline(terms),
-        })
-    }
-
-    fn finish(&mut self, job: JobId, result: Result<Result<Mined, WriteError>, JoinError>) {
-        match result {
-            Ok(Ok(mined)) => self.book.acted(job, mined.block),
-            Ok(Err(error)) => {
-                self.resting.insert(job, Instant::now() + REST);
-                (self.report)(ProviderEvent::CallFailed { job, error });
-            }
-            Err(error) => {
-                self.resting.insert(job, Instant::now() + REST);
-                tracing::error!(%job, %error, "a call did not come to an end");
-            }
-        }
-    }
 }
 
-impl<R> std::fmt::Debug for Daemon<R> {
+impl std::fmt::Debug for Daemon {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Daemon").field("ports", &self.ports).finish_non_exhaustive()
+        formatter.debug_struct("Daemon").field("account", &self.account).finish_non_exhaustive()
     }
 }

@@ -51,10 +51,15 @@ mod tests {
         let read = Keys::load_or_create(&folder).unwrap();
         assert_eq!(read.encryption.public_key(), made.encryption.public_key());
         assert_eq!(read.identity.peer_id(), made.identity.peer_id());
-        for file in ["encryption.key", "identity.key"] {
+        let files = [
+            ("encryption.key", made.encryption.to_bytes()),
+            ("identity.key", made.identity.to_bytes()),
+        ];
+        for (file, content) in files {
             folder.write_secret(file, b"short").unwrap();
             assert!(Keys::load_or_create(&folder).is_err(), "{file}");
-            folder.write_secret(file, &made.identity.to_bytes()).unwrap();
+            folder.write_secret(file, &content).unwrap();
         }
+        Keys::load_or_create(&folder).unwrap();
     }
 }

@@ -4,18 +4,28 @@
 //! [`ProviderEvent`]s, and whoever calls decides what to draw.
 
 mod daemon;
+mod deploy;
+mod endpoints;
+mod event;
+mod holdings;
+mod hosting;
 mod keys;
 mod registration;
 mod wire;
 
-pub use daemon::{Daemon, DaemonError, ProviderEvent};
+pub use daemon::{Daemon, DaemonError};
+pub use deploy::DeployError;
+pub use endpoints::LoopbackEndpoints;
+pub use event::ProviderEvent;
 pub use keys::{KeyError, Keys};
 pub use registration::{RegisterError, Registered, RegistryChange, register};
-pub use wire::wire;
+pub use wire::{WireError, wire};
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter};
+use roadstead_core::ports::{
+    ChainEvents, ChainReader, ChainWriter, ContentStore, Endpoints, Engine, Sources,
+};
 
 /// What a provider needs from the world.
 #[derive(Clone)]
@@ -28,6 +38,14 @@ pub struct Ports {
     pub writer: Arc<dyn ChainWriter>,
     /// How often the chain is asked for news.
     pub poll_interval: Duration,
+    /// Keeps the blocks of bundles and images.
+    pub cache: Arc<dyn ContentStore>,
+    /// Turns what publishers write into something that blocks can be fetched from.
+    pub sources: Arc<dyn Sources>,
+    /// Runs the containers.
+    pub engine: Arc<dyn Engine>,
+    /// Makes their ports callable.
+    pub endpoints: Arc<dyn Endpoints>,
 }
 
 impl std::fmt::Debug for Ports {

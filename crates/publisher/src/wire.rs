@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use roadstead_chain::{MarketClient, Wallet};
-use roadstead_core::ports::ChainError;
+use roadstead_core::ports::{ChainError, ContentStore};
 use roadstead_types::Market;
 
 use crate::Ports;
 
-/// Connects a publisher to its market. There must be one set of ports per wallet, because
+/// Connects a publisher, whose blocks `store` keeps, to its market. There must be one set of ports per wallet, because
 /// the wallet's transactions take turns.
-pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
+pub async fn wire(
+    market: Market,
+    wallet: Wallet,
+    store: Arc<dyn ContentStore>,
+) -> Result<Ports, ChainError> {
     let client = MarketClient::connect(market).await?;
     let account = client.account(wallet);
     let poll_interval = client.poll_interval();
@@ -20,6 +24,7 @@ pub async fn wire(market: Market, wallet: Wallet) -> Result<Ports, ChainError> {
         reader: client,
         writer: Arc::new(account),
         poll_interval,
+        store,
         opening: Arc::default(),
     })
 }

@@ -13,17 +13,24 @@ use roadstead_types::{Cid, content::digest_of};
 
 use crate::lock;
 
-/// A store that keeps everything and loses what it is told to lose. Its pins hold names, not graphs: it never collects.
+/// A store that keeps everything and loses what it is told to lose. Its pins hold names, not graphs, so it counts
+/// collections and collects nothing.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     blocks: Mutex<BTreeMap<Cid, Bytes>>,
     pins: Mutex<BTreeSet<Cid>>,
+    collections: Mutex<u32>,
 }
 
 impl MemoryStore {
     /// Every block.
     pub fn blocks(&self) -> Vec<Cid> {
         lock(&self.blocks).keys().copied().collect()
+    }
+
+    /// How often it was asked to collect.
+    pub fn collections(&self) -> u32 {
+        *lock(&self.collections)
     }
 
     /// Loses a block.
@@ -78,6 +85,7 @@ impl ContentStore for MemoryStore {
     }
 
     async fn collect(&self) -> Result<u64, ContentError> {
+        *lock(&self.collections) += 1;
         Ok(0)
     }
 }

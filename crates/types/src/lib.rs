@@ -1,9 +1,9 @@
-//! The words of the market: ids, money, time, terms of a job, workloads and bundles, a provider's entry, the market
-//! file.
+//! The words of the market: ids, money, time, terms of a job, workloads and their manifests, bundles, a provider's
+//! entry, the market file.
 //!
 //! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state. An amount,
-//! an endpoint and a market file are checked when they are made; what only the contracts can judge, such as the bounds
-//! of terms, is left to them.
+//! an endpoint, a manifest and a market file are checked when they are made; what only the contracts can judge, such
+//! as the bounds of terms, is left to them.
 
 mod amount;
 mod bundle;
@@ -12,6 +12,7 @@ mod deployment;
 mod image;
 mod instance;
 mod job;
+mod manifest;
 mod market;
 mod profile;
 mod registration;
@@ -27,10 +28,11 @@ pub use deployment::{Deployment, DeploymentId};
 pub use image::{ChunkRef, ImageId, ImageKey, ImageReference};
 pub use instance::{InstanceId, InvalidInstanceId};
 pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};
+pub use manifest::{Manifest, ManifestContainer, ManifestError, Problem};
 pub use market::{Contracts, Market, MarketError};
 pub use profile::{PROFILE_VERSION, Profile};
 pub use registration::{EncryptionKey, Endpoint, EndpointError, KeyKind, Registration};
-pub use resources::Resources;
+pub use resources::{Resource, Resources};
 pub use secret::{ChunkKey, SecretText};
 pub use time::{Seconds, Timestamp};
 pub use workload::{Container, Workload};

@@ -1,11 +1,15 @@
 //! The provider's side of the demonstration.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use roadstead_core::{
+    Offer, Refusal,
+    ports::{Engine, EngineError},
+};
 use roadstead_journal::StateFolder;
-use roadstead_provider::{Daemon, DaemonError, Keys, register, wire};
-use roadstead_types::{PROFILE_VERSION, Profile, Resources};
-use tokio::task::JoinHandle;
+use roadstead_provider::{Daemon, DaemonError, Keys, Ports, ProviderEvent, register, wire};
+use roadstead_types::{PROFILE_VERSION, Profile, Resources, Seconds};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,10 +20,27 @@ use crate::{
 /// Where the provider will listen for its publishers.
 const ADDRESS: &str = "/ip4/127.0.0.1/tcp/4150";
 
+/// The most bytes of an image's plain layers: 16 GiB.
+const MAX_IMAGE: u64 = 16 << 30;
+
+/// How far the provider is with the one job of the demonstration.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Service {
+    /// Not there yet.
+    #[default]
+    Awaited,
+    /// It runs, and its ports can be called under these URLs.
+    Running(BTreeMap<u16, String>),
+    /// It never will.
+    Refused(Refusal),
+}
+
 /// A registered provider whose daemon runs.
 pub(super) struct Host {
     daemon: JoinHandle<Result<(), DaemonError>>,
     stop: CancellationToken,
+    ports: Ports,
+    service: watch::Receiver<Service>,
     _folder: StateFolder,
 }
 
@@ -28,43 +49,102 @@ impl Host {
     pub(super) async fn start(
         local: &LocalMarket,
         folder: &Path,
+        engine: Arc<dyn Engine>,
         report: impl Fn(DemoEvent) + Send + Sync + 'static,
     ) -> Result<Self, DemoError> {
         let folder = StateFolder::open(folder.join("provider"))?;
         let keys = Keys::load_or_create(&folder)?;
-        let ports = wire(local.market.clone(), local.provider.clone()).await?;
+        let ports = wire(local.market.clone(), local.provider.clone(), &folder, engine).await?;
         let address = ADDRESS.parse().expect("it is a multiaddr");
-        report(DemoEvent::Registered(register(&ports, &keys, address, &profile()).await?));
+        let offer = offer();
+        let profile =
+            Profile { version: PROFILE_VERSION, region: "local".into(), prices: offer.prices };
+        report(DemoEvent::Registered(register(&ports, &keys, address, &profile).await?));
 
+        let (tell, service) = watch::channel(Service::Awaited);
+        let events = move |event| {
+            match &event {
+                ProviderEvent::Running { urls, .. } => {
+                    tell.send_replace(Service::Running(urls.clone()));
+                }
+                ProviderEvent::Refused { refusal, .. } => {
+                    tell.send_replace(Service::Refused(refusal.clone()));
+                }
+                _ => {}
+            }
+            report(DemoEvent::Provider(event));
+        };
         let stop = CancellationToken::new();
-        let events = move |event| report(DemoEvent::Provider(event));
-        let daemon = Daemon::new(ports, local.market.from_block, events);
+        let daemon = Daemon::new(ports.clone(), &local.market, keys, offer, events);
         let daemon = tokio::spawn(daemon.run(stop.clone()));
-        Ok(Self { daemon, stop, _folder: folder })
+        Ok(Self { daemon, stop, ports, service, _folder: folder })
     }
 
-    /// Ends the daemon and waits for it.
+    /// How far the provider is.
+    pub(super) fn service(&self) -> watch::Receiver<Service> {
+        self.service.clone()
+    }
+
+    /// Nothing of the job is at the provider any more.
+    pub(super) async fn check_empty(&self) -> Result<(), DemoError> {
+        let instances = self.ports.engine.instances().await?;
+        let images = self.ports.engine.images().await?;
+        let pins = self.ports.cache.pins().await.map_err(DemoError::Store)?;
+        if instances.is_empty() && images.is_empty() && pins.is_empty() {
+            Ok(())
+        } else {
+            Err(DemoError::LeftBehind { instances: instances.len(), images: images.len() })
+        }
+    }
+
+    /// Ends the daemon, waits for it, and removes what it left running.
     pub(super) async fn shutdown(self) -> Result<(), DemoError> {
         self.stop.cancel();
-        match self.daemon.await {
-            Ok(ended) => Ok(ended?),
+        let ended = self.daemon.await;
+        let removed = remove_all(&*self.ports.engine).await;
+        match ended {
+            Ok(ended) => ended?,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
+        Ok(removed?)
     }
 }
 
+/// The engine is the demonstration's own, so whatever it runs may go.
+async fn remove_all(engine: &dyn Engine) -> Result<(), EngineError> {
+    for instance in engine.instances().await? {
+        engine.remove(&instance).await?;
+    }
+    Ok(())
+}
+
 /// What the provider offers: cents an hour for a small machine.
-fn profile() -> Profile {
-    Profile {
-        version: PROFILE_VERSION,
-        region: "local".into(),
-        prices: Resources {
-            cpu: 8_000_000_000,
-            memory: 20_000_000,
-            storage: 200_000,
-            network_in: 10_000,
-            network_out: 10_000,
+fn offer() -> Offer {
+    Offer {
+        prices: prices(),
+        capacity: Resources {
+            cpu: 4_000,
+            memory: 4_096,
+            storage: 4_096,
+            network_in: 1 << 30,
+            network_out: 1 << 30,
             accelerator: 0,
         },
+        interval: (Seconds(2), Seconds(3_600)),
+        notice: Seconds::from_hours(1),
+        image_size: MAX_IMAGE,
+    }
+}
+
+/// Token base units per 10^12 units of usage. The publisher offers the same: it has no other way to learn the
+/// provider's prices yet.
+pub(super) const fn prices() -> Resources<u128> {
+    Resources {
+        cpu: 8_000_000_000,
+        memory: 20_000_000,
+        storage: 200_000,
+        network_in: 10_000,
+        network_out: 10_000,
+        accelerator: 0,
     }
 }

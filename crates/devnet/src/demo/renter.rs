@@ -1,32 +1,59 @@
 //! The publisher's side of the demonstration.
 
-use alloy_primitives::{Address, B256, Bytes, U256};
-use roadstead_core::ports::ChainError;
-use roadstead_publisher::{Closed, OpenRequest, Ports, close, open, wire, withdraw};
-use roadstead_types::{JobId, JobStatus, Seconds, Terms, TokenAmount};
-use tokio::time::{sleep, timeout};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use alloy_primitives::{Address, Bytes, U256};
+use roadstead_core::ports::{ChainError, ContentStore};
+use roadstead_journal::StateFolder;
+use roadstead_publisher::{
+    Closed, Deal, Keys, OpenRequest, Ports, Prepared, SealedImage, close, open, provider_key,
+    publish, seal, wire, withdraw,
+};
+use roadstead_store::{EmbeddedStore, Gateway};
+use roadstead_types::{Cid, JobId, JobStatus, Market, Seconds, Terms, TokenAmount};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{DemoError, DemoEvent, PATIENCE, report::Stopwatch};
+use super::{
+    DEPLOY_PATIENCE, DemoConfig, DemoError, DemoEvent, PATIENCE,
+    call::{Answer, call},
+    host::{Service, prices},
+    report::Stopwatch,
+};
 use crate::market::LocalMarket;
 
 /// Token base units: two test dollars.
 const DEPOSIT: u128 = 2_000_000;
 /// Token base units: five cents.
 const START_FEE: u128 = 50_000;
-/// Token base units: 36 cents.
-const RATE_PER_HOUR: u128 = 360_000;
+/// One metering interval.
+const INTERVAL: Seconds = Seconds(2);
 
-/// A publisher with its wallet.
+/// A publisher with its wallet, its keys, and a store that serves its blocks.
 pub(super) struct Renter {
     ports: Ports,
-    terms: Terms,
-    from_block: u64,
+    keys: Keys,
+    market: Market,
+    provider: Address,
+    gateway: Gateway,
+    folder: StateFolder,
 }
 
 /// What a job cost, from its opening to the withdrawal of the rest.
 pub(super) struct Rented {
     pub(super) job: JobId,
+    pub(super) image: SealedImage,
+    pub(super) bundle: Cid,
+    pub(super) url: String,
+    pub(super) answer: Answer,
+    pub(super) money: Money,
+}
+
+/// The sums of a job.
+pub(super) struct Money {
     pub(super) deposit: TokenAmount,
     pub(super) paid: TokenAmount,
     pub(super) refunded: TokenAmount,
@@ -39,86 +66,143 @@ struct Wallets {
 }
 
 impl Renter {
-    /// Connects the publisher to the market.
-    pub(super) async fn connect(local: &LocalMarket) -> Result<Self, ChainError> {
-        let ports = wire(local.market.clone(), local.publisher.clone()).await?;
-        let amount = |units| TokenAmount::new(units).expect("far below 2^96");
-        let publisher = local.publisher.address();
-        let terms = Terms {
-            publisher,
-            provider: local.provider.address(),
-            signer: publisher,
-            rate_per_hour: amount(RATE_PER_HOUR),
-            start_fee: amount(START_FEE),
-            notice: Seconds::from_hours(24),
-            window: Seconds(0),
-            salt: 0,
-            // There is no bundle yet that it could be the digest of.
-            bundle: B256::ZERO,
-        };
-        Ok(Self { ports, terms, from_block: local.market.from_block })
+    /// Connects the publisher to the market and serves its blocks on this machine.
+    pub(super) async fn start(local: &LocalMarket, folder: &Path) -> Result<Self, DemoError> {
+        let folder = StateFolder::open(folder.join("publisher"))?;
+        let keys = Keys::load_or_create(&folder)?;
+        let store = EmbeddedStore::open(folder.path().join("blocks"));
+        let store: Arc<dyn ContentStore> = Arc::new(store.map_err(DemoError::Store)?);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let gateway = Gateway::serve(store.clone(), any, &CancellationToken::new()).await?;
+        let ports = wire(local.market.clone(), local.publisher.clone(), store).await?;
+        let provider = local.provider.address();
+        Ok(Self { ports, keys, market: local.market.clone(), provider, gateway, folder })
     }
 
-    /// Opens a job, waits until the provider took its start fee, closes the job and takes the rest back. Whatever
+    /// Seals what was chosen, opens a job for it, calls its service, closes the job and takes the rest back. Whatever
     /// happens in between, a job that was opened is closed.
     pub(super) async fn rent(
         &self,
+        config: &DemoConfig,
+        service: watch::Receiver<Service>,
         stop: &CancellationToken,
         clock: &mut Stopwatch,
-        report: &impl Fn(DemoEvent),
+        report: &(impl Fn(DemoEvent) + Sync),
     ) -> Result<Rented, DemoError> {
         let before = self.wallets().await?;
-        if stop.is_cancelled() {
+        let preparing = self.prepare(config, clock, report);
+        let Some(prepared) = stop.run_until_cancelled(preparing).await else {
             return Err(DemoError::Interrupted { refund: None });
-        }
+        };
+        let (image, Prepared { terms, source, bundle }) = prepared?;
+
         let deposit = TokenAmount::new(DEPOSIT).expect("far below 2^96");
-        let job = self.ports.reader.job_id(&self.terms);
+        let job = self.ports.reader.job_id(&terms);
         report(DemoEvent::Opening { job, deposit });
-        let request = OpenRequest { terms: self.terms.clone(), deposit, source: Bytes::new() };
+        let source = Bytes::from(source.into_bytes());
+        let request = OpenRequest { terms: terms.clone(), deposit, source };
         if let Err(error) = open(&self.ports, request).await {
             // What went wrong may have gone wrong after the job was opened.
             if self.ports.reader.job(job).await?.status() == JobStatus::Open {
-                self.leave(report).await?;
+                self.leave(&terms, report).await?;
             }
             return Err(error.into());
         }
         clock.lap(|timings| &mut timings.open);
 
-        let served = stop.run_until_cancelled(self.wait_for_start_fee(job)).await;
-        clock.lap(|timings| &mut timings.start_fee);
+        let using = self.use_service(job, &terms, service, clock, report);
+        let used = stop.run_until_cancelled(using).await;
 
-        let (paid, refunded) = self.leave(report).await?;
+        let (paid, refunded) = self.leave(&terms, report).await?;
         clock.lap(|timings| &mut timings.close);
-        if stop.is_cancelled() {
+        let Some(used) = used else {
             return Err(DemoError::Interrupted { refund: Some(refunded) });
-        }
-        if let Some(Err(error)) = served {
-            return Err(error);
-        }
+        };
+        let (url, answer) = used?;
         let after = self.wallets().await?;
-        let rented = Rented { job, deposit, paid, refunded };
-        rented.check(&before, &after)?;
-        Ok(rented)
+        let money = Money { deposit, paid, refunded };
+        money.check(&before, &after)?;
+        Ok(Rented { job, image, bundle, url, answer, money })
     }
 
-    async fn wait_for_start_fee(&self, job: JobId) -> Result<(), DemoError> {
+    /// Everything before the transaction.
+    async fn prepare(
+        &self,
+        config: &DemoConfig,
+        clock: &mut Stopwatch,
+        report: &(impl Fn(DemoEvent) + Sync),
+    ) -> Result<(SealedImage, Prepared), DemoError> {
+        let key = provider_key(&self.ports, self.provider).await?;
+        let chosen = config.workload.read(self.folder.path().join("image")).await?;
+        let progress = |progress| report(DemoEvent::Sealing(progress));
+        let sealed =
+            seal(&self.ports, &self.keys, chosen.workload, &chosen.folder, progress).await?;
+        let image = sealed.images.first().cloned().ok_or(DemoError::NoPort)?;
+        report(DemoEvent::Sealed(image.clone()));
+        clock.lap(|timings| &mut timings.seal);
+        let deal = Deal {
+            provider: self.provider,
+            signer: self.ports.writer.account(),
+            prices: prices(),
+            interval: INTERVAL,
+            start_fee: TokenAmount::new(START_FEE).expect("far below 2^96"),
+            notice: Seconds::from_hours(24),
+            window: Seconds(0),
+            salt: 0,
+            source: self.gateway.url(),
+        };
+        let prepared = publish(&self.ports, &self.keys, &self.market, &sealed, &key, &deal).await?;
+        clock.lap(|timings| &mut timings.publish);
+        Ok((image, prepared))
+    }
+
+    /// Waits until the service runs, calls it, and waits until it has cost its start fee.
+    async fn use_service(
+        &self,
+        job: JobId,
+        terms: &Terms,
+        mut service: watch::Receiver<Service>,
+        clock: &mut Stopwatch,
+        report: &(impl Fn(DemoEvent) + Sync),
+    ) -> Result<(String, Answer), DemoError> {
+        let silent = |what| DemoError::Silent { what };
+        let known = service.wait_for(|service| !matches!(service, Service::Awaited));
+        let known = match timeout(DEPLOY_PATIENCE, known).await {
+            Ok(Ok(known)) => known.clone(),
+            Ok(Err(_)) | Err(_) => return Err(silent("did not bring the container to run")),
+        };
+        let urls = match known {
+            Service::Running(urls) => urls,
+            Service::Refused(refusal) => return Err(DemoError::Refused(refusal)),
+            Service::Awaited => return Err(silent("did not bring the container to run")),
+        };
+        clock.lap(|timings| &mut timings.deploy);
+        let url = urls.into_values().next().ok_or(DemoError::NoPort)?;
+        let answer = timeout(PATIENCE, call(&url)).await;
+        let answer = answer.unwrap_or(Err(silent("did not let the service be called")))?;
+        report(DemoEvent::Answered { url: url.clone(), answer: answer.clone() });
+        clock.lap(|timings| &mut timings.first_response);
+
         let paid = async {
-            while self.ports.reader.job(job).await?.paid < self.terms.start_fee {
+            while self.ports.reader.job(job).await?.paid < terms.start_fee {
                 sleep(self.ports.poll_interval).await;
             }
             Ok(())
         };
-        let silent = DemoError::Silent { what: "did not take its start fee" };
-        timeout(PATIENCE, paid).await.unwrap_or(Err(silent))
+        let silent = silent("did not take its start fee");
+        timeout(PATIENCE, paid).await.unwrap_or(Err(silent))?;
+        clock.lap(|timings| &mut timings.start_fee);
+        Ok((url, answer))
     }
 
     /// Closes the job and withdraws the refund.
     async fn leave(
         &self,
+        terms: &Terms,
         report: &impl Fn(DemoEvent),
     ) -> Result<(TokenAmount, TokenAmount), DemoError> {
         report(DemoEvent::Closing);
-        match close(&self.ports, &self.terms, self.from_block, PATIENCE).await? {
+        match close(&self.ports, terms, self.market.from_block, PATIENCE).await? {
             Closed::NoticeRuns { .. } => {
                 Err(DemoError::Silent { what: "did not end the job after the notice" })
             }
@@ -134,13 +218,18 @@ impl Renter {
     async fn wallets(&self) -> Result<Wallets, ChainError> {
         let balance = async |account: Address| self.ports.reader.token_balance(account).await;
         Ok(Wallets {
-            publisher: balance(self.terms.publisher).await?,
-            provider: balance(self.terms.provider).await?,
+            publisher: balance(self.ports.writer.account()).await?,
+            provider: balance(self.provider).await?,
         })
+    }
+
+    /// Ends the service of its blocks.
+    pub(super) async fn shutdown(self) {
+        self.gateway.shutdown().await;
     }
 }
 
-impl Rented {
+impl Money {
     /// What left the publisher's wallet is what reached the provider's, and all of it was paid by the job.
     fn check(&self, before: &Wallets, after: &Wallets) -> Result<(), DemoError> {
         let (deposit, paid): (U256, U256) = (self.deposit.into(), self.paid.into());
@@ -167,21 +256,20 @@ mod tests {
             publisher: U256::from(publisher),
             provider: U256::from(provider),
         };
-        let rented = |paid, refunded| Rented {
-            job: JobId::default(),
+        let money = |paid, refunded| Money {
             deposit: amount(100),
             paid: amount(paid),
             refunded: amount(refunded),
         };
         let before = wallets(1_000, 7);
-        rented(30, 70).check(&before, &wallets(970, 37)).unwrap();
-        for (rented, after) in [
-            (rented(30, 69), wallets(970, 37)),
-            (rented(30, 70), wallets(969, 37)),
-            (rented(30, 70), wallets(970, 38)),
-            (rented(30, 70), wallets(1_030, 37)),
+        money(30, 70).check(&before, &wallets(970, 37)).unwrap();
+        for (money, after) in [
+            (money(30, 69), wallets(970, 37)),
+            (money(30, 70), wallets(969, 37)),
+            (money(30, 70), wallets(970, 38)),
+            (money(30, 70), wallets(1_030, 37)),
         ] {
-            assert!(matches!(rented.check(&before, &after), Err(DemoError::Books { .. })));
+            assert!(matches!(money.check(&before, &after), Err(DemoError::Books { .. })));
         }
     }
 }

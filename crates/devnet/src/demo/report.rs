@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use alloy_primitives::Address;
-use roadstead_types::{JobId, Market, Token, TokenAmount};
+use roadstead_types::{Cid, JobId, Market, Token, TokenAmount};
 use serde::Serialize;
 
 use super::renter::Rented;
@@ -18,13 +18,9 @@ pub struct NotYet {
     pub what: &'static str,
 }
 
-const NOT_YET: [NotYet; 9] = [
+const NOT_YET: [NotYet; 5] = [
     NotYet { step: 2, what: "answering at its endpoint" },
-    NotYet { step: 3, what: "image" },
-    NotYet { step: 3, what: "content store" },
-    NotYet { step: 3, what: "bundle" },
-    NotYet { step: 4, what: "container" },
-    NotYet { step: 5, what: "all of it" },
+    NotYet { step: 5, what: "the address over the job protocol" },
     NotYet { step: 6, what: "all of it" },
     NotYet { step: 7, what: "last voucher" },
     NotYet { step: 7, what: "bill" },
@@ -41,6 +37,14 @@ pub struct DemoReport {
     pub contracts: DemoContracts,
     /// The job.
     pub job: JobId,
+    /// The graph of the sealed image's blocks.
+    pub image_root: Cid,
+    /// The sealed bundle.
+    pub bundle: Cid,
+    /// Where the service was called.
+    pub url: String,
+    /// HTTP status of its answer.
+    pub http_status: u16,
     /// What the publisher put in.
     pub deposit: TokenAmount,
     /// What the provider got.
@@ -74,9 +78,17 @@ pub struct DemoTimings {
     pub market: u64,
     /// Provider registered, daemon started.
     pub register: u64,
+    /// Image read, checked and sealed into the publisher's store.
+    pub seal: u64,
+    /// Blocks made durable, bundle sealed.
+    pub publish: u64,
     /// Job opened, the approval included.
     pub open: u64,
-    /// From the opening until the daemon, by the event alone, had taken the start fee.
+    /// From the opening, of which the provider learns by the event alone, until the container ran.
+    pub deploy: u64,
+    /// Until the service had answered.
+    pub first_response: u64,
+    /// Until the provider had taken its start fee.
     pub start_fee: u64,
     /// Notice, refund and withdrawal.
     pub close: u64,
@@ -98,9 +110,13 @@ impl DemoReport {
                 token: market.token.address,
             },
             job: rented.job,
-            deposit: rented.deposit,
-            paid: rented.paid,
-            refunded: rented.refunded,
+            image_root: rented.image.root,
+            bundle: rented.bundle,
+            url: rented.url.clone(),
+            http_status: rented.answer.status,
+            deposit: rented.money.deposit,
+            paid: rented.money.paid,
+            refunded: rented.money.refunded,
             timings_ms: clock.timings,
             not_yet: &NOT_YET,
             token: market.token.clone(),

@@ -1,0 +1,120 @@
+//! What the provider's daemon tells whoever runs it.
+
+use std::collections::BTreeMap;
+
+use roadstead_core::{
+    Refusal,
+    ports::{ChainError, EngineError, WriteError},
+};
+use roadstead_types::{JobId, TokenAmount};
+
+use crate::deploy::DeployError;
+
+/// What the daemon did or saw.
+#[derive(Debug)]
+pub enum ProviderEvent {
+    /// A job was opened for this provider.
+    JobSeen {
+        /// Which.
+        job: JobId,
+        /// Its deposit.
+        deposit: TokenAmount,
+    },
+    /// Its bundle opened, and the provider takes it.
+    Admitted {
+        /// Which job.
+        job: JobId,
+    },
+    /// Its image is being fetched.
+    Fetching {
+        /// Which job.
+        job: JobId,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes of the whole image, once that is known.
+        total: Option<u64>,
+    },
+    /// Its image is here; it is opened and started.
+    Starting {
+        /// Which job.
+        job: JobId,
+    },
+    /// It runs.
+    Running {
+        /// Which job.
+        job: JobId,
+        /// Where each of its ports can be called.
+        urls: BTreeMap<u16, String>,
+    },
+    /// It ended by itself and is started anew.
+    Exited {
+        /// Which job.
+        job: JobId,
+        /// How, as a shell has it, where that is known.
+        status: Option<i32>,
+    },
+    /// The provider never serves this job and gives its money back.
+    Refused {
+        /// Which job.
+        job: JobId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// It could not be brought to run; that is tried again later.
+    DeployFailed {
+        /// Which job.
+        job: JobId,
+        /// Why.
+        error: DeployError,
+    },
+    /// Nothing of it is on this machine any more.
+    Removed {
+        /// Which job.
+        job: JobId,
+    },
+    /// It could not be removed; that is tried again later.
+    RemoveFailed {
+        /// Which job.
+        job: JobId,
+        /// Why.
+        error: EngineError,
+    },
+    /// The start fee is in the provider's wallet.
+    StartFeePaid {
+        /// Of which job.
+        job: JobId,
+        /// All that was paid for the job so far.
+        paid: TokenAmount,
+    },
+    /// The publisher leaves.
+    Closing {
+        /// Which job.
+        job: JobId,
+    },
+    /// The job is over.
+    Closed {
+        /// Which.
+        job: JobId,
+        /// All that it paid.
+        paid: TokenAmount,
+    },
+    /// The chain was reorganised.
+    Reorganised {
+        /// Everything seen in this block or later is undone.
+        from_block: u64,
+    },
+    /// A call for a job did not take effect; it is tried again later if it is still due.
+    CallFailed {
+        /// Which job.
+        job: JobId,
+        /// Why.
+        error: WriteError,
+    },
+    /// The chain does not answer. Told once; it is asked again at every tick.
+    ChainLost {
+        /// Why.
+        error: ChainError,
+    },
+    /// The chain answers again.
+    ChainBack,
+}

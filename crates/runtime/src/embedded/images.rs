@@ -1,0 +1,335 @@
+//! The images that are kept for each tenant, as folders that the kernel can mount.
+//!
+//! ```text
+//! images/TENANT/IMAGE.json     configuration and layers; written last, removed first
+//! layers/TENANT/DIFF-ID/       a layer that stands for itself
+//! layers/TENANT/DIFF-ID-CHAIN-ID/    a layer that took files from those below it
+//! new/                         what is being laid out; emptied when the engine opens
+//! ```
+//!
+//! A layer is laid out once for a tenant and never shared between two. A crash loses the layer that was being laid
+//! out; layers that no image needs go with the next removal of an image of their tenant.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use roadstead_core::ports::{EngineError, LayerReader, LayerSource};
+use roadstead_types::{ImageId, ImageKey};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::{
+    blocking, engine_failed,
+    files::{
+        FileError, MAX_FILE, failed, make_folder, names, read_json, remove_folder, sync_folder,
+        write_json,
+    },
+    image::ImageConfig,
+    layer::{LayerError, lay_out},
+    locks::Locks,
+};
+
+/// The most layers of an image, as with other engines.
+const MAX_LAYERS: usize = 127;
+
+/// Pieces of a layer that wait to be laid out.
+const PIECES: usize = 4;
+
+/// The images of all tenants.
+#[derive(Debug)]
+pub(crate) struct Images {
+    folder: PathBuf,
+    /// Held by whatever adds or removes layers of a tenant.
+    tenants: Locks<Address>,
+    next: AtomicU64,
+}
+
+/// An image that is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// Names of the layers' folders, the lowest first, each once.
+    layers: Vec<String>,
+    /// As it was published.
+    config: String,
+}
+
+impl Images {
+    /// Those in `folder`.
+    pub(crate) fn open(folder: &Path) -> Result<Self, FileError> {
+        remove_folder(&folder.join("new"))?;
+        for name in ["images", "layers", "new"] {
+            make_folder(&folder.join(name))?;
+        }
+        Ok(Self { folder: folder.to_owned(), tenants: Locks::default(), next: AtomicU64::new(0) })
+    }
+
+    /// See [`roadstead_core::ports::Engine::prepare`].
+    pub(crate) async fn prepare(
+        &self,
+        key: &ImageKey,
+        image: &dyn LayerSource,
+    ) -> Result<(), EngineError> {
+        let config = check(key, image)?;
+        let _tenant = self.tenants.lock(key.tenant).await;
+        if self.record(key).map_err(engine_failed("reading an image"))?.is_some() {
+            return Ok(());
+        }
+        let mut layers: Vec<String> = Vec::new();
+        let mut chain: Option<B256> = None;
+        for (index, layer) in image.layers().iter().enumerate() {
+            chain = Some(chain_id(chain, layer.diff_id));
+            let names = names_of(layer.diff_id, chain.unwrap_or_default());
+            let known = names.iter().find(|name| self.layer(key.tenant, name).is_dir());
+            let name = match known {
+                Some(name) => name.clone(),
+                None => {
+                    let reader = image.read(index).await?;
+                    let below = layers.iter().map(|name| self.layer(key.tenant, name)).collect();
+                    self.lay_out(key.tenant, names, layer.size, reader, below).await?
+                }
+            };
+            // A layer that comes again hides all that it was below, and an overlay takes each folder once.
+            layers.retain(|known| *known != name);
+            layers.push(name);
+        }
+        let kept = Kept { layers, config };
+        let path = self.path(key);
+        let write = move || {
+            make_folder(path.parent().unwrap_or(&path))?;
+            write_json(&path, &kept)
+        };
+        blocking(write).await?.map_err(engine_failed("keeping an image"))
+    }
+
+    /// Lays one layer out. Returns the one of `names` that it has now: the second where it took files from `below`.
+    async fn lay_out(
+        &self,
+        tenant: Address,
+        names: [String; 2],
+        size: u64,
+        mut reader: Box<dyn LayerReader>,
+        below: Vec<PathBuf>,
+    ) -> Result<String, EngineError> {
+        let temporary =
+            self.folder.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let places = names.clone().map(|name| self.layer(tenant, &name));
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let task = tokio::task::spawn_blocking(move || {
+            let pieces = Pieces { receiver, current: Bytes::new(), left: size, ended: false };
+            let laid = lay_out_at(pieces, &temporary, &places, &below);
+            if laid.is_err() {
+                // The error says more than that something is left, which goes when the engine opens again.
+                let _ = remove_folder(&temporary);
+            }
+            laid
+        });
+        let mut read = Ok(());
+        loop {
+            let piece = match reader.next().await {
+                Ok(Some(piece)) => Piece::Some(piece),
+                Ok(None) => Piece::End,
+                Err(error) => {
+                    read = Err(error);
+                    break;
+                }
+            };
+            let ends = matches!(piece, Piece::End);
+            // Whoever lays out went away with an error of its own.
+            if sender.send(piece).await.is_err() || ends {
+                break;
+            }
+        }
+        drop(sender);
+        let laid = task.await.map_err(engine_failed("laying out a layer"))?;
+        read?;
+        match laid {
+            Ok(took_from_below) => {
+                let [own, chained] = names;
+                Ok(if took_from_below { chained } else { own })
+            }
+            Err(LayerError::Bad { reason }) => Err(EngineError::BadImage { reason }),
+            Err(error) => Err(engine_failed("laying out a layer")(error)),
+        }
+    }
+
+    /// The images that are kept.
+    pub(crate) fn list(&self) -> Result<Vec<ImageKey>, FileError> {
+        let folder = self.folder.join("images");
+        let mut found = Vec::new();
+        for tenant in names(&folder)? {
+            let Ok(address) = tenant.parse::<Address>() else { continue };
+            let images = names(&folder.join(&tenant))?;
+            let images = images.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+            found.extend(images.map(|image| ImageKey { tenant: address, image: ImageId(image) }));
+        }
+        Ok(found)
+    }
+
+    /// An image's configuration and the folders of its layers, the lowest first; `None` where it is not kept.
+    pub(crate) fn load(
+        &self,
+        key: &ImageKey,
+    ) -> Result<Option<(ImageConfig, Vec<PathBuf>)>, EngineError> {
+        let kept = self.record(key).map_err(engine_failed("reading an image"))?;
+        let Some(kept) = kept else { return Ok(None) };
+        let layers = kept.layers.iter().map(|name| self.layer(key.tenant, name)).collect();
+        Ok(Some((ImageConfig::parse(kept.config.as_bytes())?, layers)))
+    }
+
+    /// Lets an image go with the layers that no other image of its tenant needs. `forget` removes its record, which
+    /// is where it stops being an image.
+    pub(crate) async fn remove(
+        &self,
+        key: &ImageKey,
+        forget: impl FnOnce(&Path) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let _tenant = self.tenants.lock(key.tenant).await;
+        forget(&self.path(key))?;
+        let unused = self.unused(key.tenant).map_err(engine_failed("listing layers"))?;
+        let remove = move || {
+            unused.into_iter().try_for_each(|(layer, gone)| {
+                // Renamed first: what is half removed must not look like a layer.
+                fs::rename(&layer, &gone).map_err(failed("move", &layer))?;
+                remove_folder(&gone)
+            })
+        };
+        blocking(remove).await?.map_err(engine_failed("removing layers"))
+    }
+
+    /// The layers of a tenant that no image needs, with a place to move each to.
+    fn unused(&self, tenant: Address) -> Result<Vec<(PathBuf, PathBuf)>, FileError> {
+        let mut used = BTreeSet::new();
+        for key in self.list()?.iter().filter(|key| key.tenant == tenant) {
+            used.extend(self.record(key)?.map(|kept| kept.layers).unwrap_or_default());
+        }
+        let all = names(&self.folder.join("layers").join(format!("{tenant:x}")))?;
+        let unused = all.into_iter().filter(|name| !used.contains(name));
+        let place = |name: String| {
+            let gone = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+            (self.layer(tenant, &name), self.folder.join("new").join(gone))
+        };
+        Ok(unused.map(place).collect())
+    }
+
+    fn record(&self, key: &ImageKey) -> Result<Option<Kept>, FileError> {
+        read_json(&self.path(key))
+    }
+
+    fn path(&self, key: &ImageKey) -> PathBuf {
+        let (tenant, image) = (key.tenant, key.image.0);
+        self.folder.join("images").join(format!("{tenant:x}")).join(format!("{image:x}.json"))
+    }
+
+    fn layer(&self, tenant: Address, name: &str) -> PathBuf {
+        self.folder.join("layers").join(format!("{tenant:x}")).join(name)
+    }
+}
+
+/// Checks that an image is what it is called and that its parts fit each other. Returns its configuration.
+fn check(key: &ImageKey, image: &dyn LayerSource) -> Result<String, EngineError> {
+    let bad = |reason: String| EngineError::BadImage { reason };
+    let json = image.config();
+    // Half of a file, which holds it as a text within a text.
+    if json.len() as u64 > MAX_FILE / 4 {
+        return Err(bad("its configuration is too large".to_owned()));
+    }
+    let digest = ImageId(B256::new(Sha256::digest(json).into()));
+    if key.image != image.image() || key.image != digest {
+        return Err(bad(format!("it is {digest}, not {}", key.image)));
+    }
+    let layers = image.layers();
+    if layers.len() > MAX_LAYERS {
+        return Err(bad(format!("it has more than {MAX_LAYERS} layers")));
+    }
+    let config = ImageConfig::parse(json)?;
+    if !config.diff_ids()?.iter().eq(layers.iter().map(|layer| &layer.diff_id)) {
+        return Err(bad("its layers are not those that its configuration names".to_owned()));
+    }
+    String::from_utf8(json.to_owned()).map_err(|_| bad("its configuration is no text".to_owned()))
+}
+
+/// The id of a layer with all that is below it, by the OCI image specification.
+fn chain_id(below: Option<B256>, diff_id: B256) -> B256 {
+    let Some(below) = below else { return diff_id };
+    B256::new(Sha256::digest(format!("sha256:{below:x} sha256:{diff_id:x}")).into())
+}
+
+fn names_of(diff_id: B256, chain: B256) -> [String; 2] {
+    [format!("{diff_id:x}"), format!("{diff_id:x}-{chain:x}")]
+}
+
+/// Lays a layer out beside its place and moves it there once it is whole: to the second of `places` where it took
+/// files from `below`. Returns whether it did.
+fn lay_out_at(
+    mut pieces: Pieces,
+    temporary: &Path,
+    places: &[PathBuf; 2],
+    below: &[PathBuf],
+) -> Result<bool, LayerError> {
+    let file = |error: FileError| io::Error::other(error);
+    fs::create_dir(temporary)?;
+    let laid = lay_out(&mut pieces, temporary, below)?;
+    pieces.expect_end()?;
+    let [own, chained] = places;
+    let place = if laid.took_from_below { chained } else { own };
+    let folder = place.parent().unwrap_or(place);
+    make_folder(folder).map_err(file)?;
+    fs::rename(temporary, place)?;
+    sync_folder(folder).map_err(file)?;
+    Ok(laid.took_from_below)
+}
+
+/// What goes from the reader of a layer to whoever lays it out.
+enum Piece {
+    Some(Bytes),
+    /// All was read and is what it should be.
+    End,
+}
+
+/// A layer as a stream of bytes, bounded by the size that it is said to have.
+struct Pieces {
+    receiver: mpsc::Receiver<Piece>,
+    current: Bytes,
+    left: u64,
+    ended: bool,
+}
+
+impl Pieces {
+    /// Waits for the news that the layer is what it should be.
+    fn expect_end(&mut self) -> io::Result<()> {
+        let more = io::copy(self, &mut io::sink())?;
+        debug_assert_eq!(more, 0, "a layer is read to its end");
+        Ok(())
+    }
+}
+
+impl io::Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            if self.ended {
+                return Ok(0);
+            }
+            match self.receiver.blocking_recv() {
+                Some(Piece::Some(piece)) => {
+                    let length = piece.len() as u64;
+                    self.left = self.left.checked_sub(length).ok_or_else(|| {
+                        io::Error::other("the layer is longer than it is said to be")
+                    })?;
+                    self.current = piece;
+                }
+                Some(Piece::End) => self.ended = true,
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        let piece = self.current.split_to(buffer.len().min(self.current.len()));
+        buffer[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}

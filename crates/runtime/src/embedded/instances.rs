@@ -1,0 +1,501 @@
+//! The instances of an engine: what became of each, starting and ending them.
+//!
+//! One thing at a time happens to an instance. Whatever is asked, first it is settled where the instance stands, which
+//! repairs what a crash left:
+//!
+//! | folder | shim | found | so |
+//! |---|---|---|---|
+//! | none | | | there is no instance; its control group goes, if one is there |
+//! | `exit.json` | | | it has ended |
+//! | `state.json` | lives | | it runs; frozen or thawed as the reasons say |
+//! | `state.json` | dead | its first process | a new shim is started for it |
+//! | `state.json` | dead | no first process | its end is written down, with the last readings |
+//! | no state | lives | | it starts; waited for |
+//! | no state | dead | | it never ran; everything of it goes |
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use roadstead_core::ports::{
+    EngineError, FreezeReason, InstanceSpec, Network, Observation, Phase, Usage,
+};
+use roadstead_types::{Container, ImageKey, InstanceId};
+use rustix::{
+    process::Signal,
+    rand::{GetRandomFlags, getrandom},
+};
+use tokio::time::timeout;
+
+use super::{
+    blocking,
+    control_group::{ControlGroup, Hierarchies},
+    engine_failed,
+    files::{FileError, failed, make_folder, names, read_bounded, remove_folder, write_json},
+    image::to_signal,
+    images::Images,
+    launch::launch,
+    locks::Locks,
+    order::Order,
+    process::ProcessId,
+    run::{Exit, Record, RunFolder, State},
+    shim::{Task, newest_output},
+};
+
+/// The most ports of a container.
+const MAX_PORTS: usize = 64;
+
+/// The most of each resource that is asked of the kernel: a thousand cores, 16 TiB, as many processes as it has.
+const MAX_CPU: u64 = 1_000_000;
+const MAX_MIB: u64 = 1 << 24;
+const MAX_PIDS: u32 = 1 << 22;
+
+/// How long a shim may take to say that it runs, or how its container ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// All instances of an engine.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    folder: PathBuf,
+    executable: PathBuf,
+    images: Arc<Images>,
+    /// Of all control groups; of no other engine on this machine.
+    group: String,
+    locks: Locks<InstanceId>,
+    /// Held while an image is found unused and while one is taken into use.
+    using: Mutex<()>,
+    /// Shared by whatever starts, for it makes a control group below that of all.
+    starting: RwLock<()>,
+}
+
+/// An instance that is there.
+struct Instance {
+    folder: RunFolder,
+    record: Record,
+    group: ControlGroup,
+    standing: Standing,
+}
+
+enum Standing {
+    Live(State),
+    Ended(Exit),
+}
+
+/// What to do about a running instance whose shim is dead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Orphans {
+    Adopt,
+    Leave,
+}
+
+impl Instances {
+    /// Those in `folder`.
+    pub(crate) fn open(
+        folder: &Path,
+        executable: PathBuf,
+        images: Arc<Images>,
+    ) -> Result<Self, EngineError> {
+        let opening = || engine_failed("opening the engine's folder");
+        let group = group_of(&folder.join("name.json")).map_err(opening())?;
+        let folder = folder.join("instances");
+        make_folder(&folder).map_err(opening())?;
+        Ok(Self {
+            folder,
+            executable,
+            images,
+            group,
+            locks: Locks::default(),
+            using: Mutex::default(),
+            starting: RwLock::default(),
+        })
+    }
+
+    /// Does `work` about an instance in a thread that may block, and nothing else about it meanwhile, even if nobody
+    /// waits for it any more.
+    pub(crate) async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: InstanceId,
+        work: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let lock = self.locks.lock(id).await;
+        let instances = Arc::clone(self);
+        let work = move || {
+            let _lock = lock;
+            work(&instances)
+        };
+        blocking(work).await?
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<InstanceId>, EngineError> {
+        let names = names(&self.folder).map_err(engine_failed("listing the instances"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    pub(crate) fn observe(&self, id: &InstanceId) -> Result<Option<Observation>, EngineError> {
+        let instance = self.settle(id, Orphans::Adopt)?;
+        Ok(instance.map(|instance| instance.observation()))
+    }
+
+    pub(crate) fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
+        Ok(self.present(id)?.usage())
+    }
+
+    pub(crate) fn logs(&self, id: &InstanceId, max: usize) -> Result<Bytes, EngineError> {
+        let instance = self.present(id)?;
+        let newest = newest_output(instance.folder.path(), max);
+        newest.map(Bytes::from).map_err(engine_failed("reading the output"))
+    }
+
+    pub(crate) fn freeze(
+        &self,
+        id: &InstanceId,
+        reasons: &BTreeSet<FreezeReason>,
+    ) -> Result<(), EngineError> {
+        let instance = self.present(id)?;
+        if let Standing::Live(_) = instance.standing {
+            // Durable first: whoever comes after a crash does what it says.
+            let written = instance.folder.write_reasons(reasons);
+            written
+                .and_then(|()| instance.group.set_frozen(!reasons.is_empty()))
+                .map_err(engine_failed("freezing an instance"))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {
+        let (key, container) = check(spec)?;
+        if let Some(instance) = self.settle(&spec.id, Orphans::Adopt)? {
+            if let Standing::Live(_) = instance.standing {
+                return Ok(instance.observation());
+            }
+            wait_for_shim(&instance.folder)?;
+            self.erase(&spec.id)?;
+        }
+        let started = self.start(spec, key, container);
+        if started.is_err() {
+            self.erase(&spec.id)?;
+        }
+        started?;
+        let instance = self.present(&spec.id)?;
+        Ok(instance.observation())
+    }
+
+    fn start(
+        &self,
+        spec: &InstanceSpec,
+        key: &ImageKey,
+        container: &Container,
+    ) -> Result<(), EngineError> {
+        let starting = || engine_failed("preparing the start of an instance");
+        let folder = self.run_folder(&spec.id);
+        let (config, layers) = {
+            let _using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+            let image = self.images.load(key)?;
+            let image = image.ok_or(EngineError::NotPrepared { image: key.image })?;
+            make_folder(&folder.private()).map_err(starting())?;
+            let record = Record {
+                image: *key,
+                control_group: self.group_path(&spec.id),
+                stop_signal: image.0.program(container)?.stop_signal,
+                stop_grace: container.stop_grace_period.0,
+            };
+            folder.write_record(&record).map_err(starting())?;
+            image
+        };
+        let program = config.program(container)?;
+        let order = Order {
+            id: spec.id.to_string(),
+            hostname: container.name.clone(),
+            control_group: self.group_path(&spec.id),
+            layers,
+            args: program.args,
+            env: program.env,
+            working_dir: program.working_dir,
+            user: program.user,
+            read_only: container.read_only,
+            ports: container.ports.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+            cpu: spec.limits.cpu,
+            memory: spec.limits.memory << 20,
+            storage: spec.limits.storage << 20,
+            pids: spec.limits.pids,
+        };
+        // What an earlier start that was killed left there would count for this one.
+        self.control_group(&spec.id)?.remove().map_err(starting())?;
+        let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
+        launch(&self.executable, Task::Start, folder.path(), Some(&order))
+    }
+
+    /// Ends an instance and removes everything of it.
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        id: &InstanceId,
+    ) -> Result<Option<Usage>, EngineError> {
+        let id = *id;
+        let lock = Arc::new(self.locks.lock(id).await);
+        let ask = {
+            let (instances, lock) = (Arc::clone(self), Arc::clone(&lock));
+            move || {
+                let _lock = lock;
+                instances.ask_to_stop(&id)
+            }
+        };
+        if let Some((init, grace)) = blocking(ask).await?? {
+            let ended = async {
+                while init.is_alive() {
+                    tokio::time::sleep(POLL).await;
+                }
+            };
+            // Either it ended, or it is killed now.
+            let _ = timeout(grace, ended).await;
+        }
+        let instances = Arc::clone(self);
+        let end = move || {
+            let _lock = lock;
+            instances.end(&id)
+        };
+        blocking(end).await?
+    }
+
+    /// Asks a running instance to stop. Returns its first process, and how long to wait for the end of it.
+    fn ask_to_stop(&self, id: &InstanceId) -> Result<Option<(ProcessId, Duration)>, EngineError> {
+        const STOPPING: &str = "stopping an instance";
+        let Some(instance) = self.settle(id, Orphans::Leave)? else { return Ok(None) };
+        let Standing::Live(state) = &instance.standing else { return Ok(None) };
+        // A signal waits until the instance thaws.
+        let thawed = instance.folder.write_reasons(&BTreeSet::new());
+        let thawed = thawed.and_then(|()| instance.group.set_frozen(false));
+        thawed.map_err(engine_failed(STOPPING))?;
+        let signal = to_signal(instance.record.stop_signal).unwrap_or(Signal::TERM);
+        state.init.signal(signal).map_err(engine_failed(STOPPING))?;
+        let grace = Duration::from_secs(u64::from(instance.record.stop_grace));
+        Ok(Some((state.init, grace)))
+    }
+
+    /// Kills what is left of an instance and removes everything of it.
+    fn end(&self, id: &InstanceId) -> Result<Option<Usage>, EngineError> {
+        let stopping = || engine_failed("stopping an instance");
+        let usage = match self.settle(id, Orphans::Leave)? {
+            None => None,
+            Some(instance) => {
+                if let Standing::Live(state) = &instance.standing {
+                    state.init.signal(Signal::KILL).map_err(stopping())?;
+                    wait_for("the end of an instance", || Ok(!state.init.is_alive()))?;
+                }
+                // By now it has ended, so this has its last readings.
+                let ended = self.settle(id, Orphans::Leave)?;
+                wait_for_shim(&instance.folder)?;
+                ended.map(|ended| ended.usage())
+            }
+        };
+        self.erase(id)?;
+        Ok(usage)
+    }
+
+    /// Removes the record of an image that no instance uses.
+    pub(crate) fn forget_image(&self, key: &ImageKey, record: &Path) -> Result<(), EngineError> {
+        const REMOVING: &str = "removing an image";
+        let _using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in self.list()? {
+            let used = self.run_folder(&id).record().map_err(engine_failed(REMOVING))?;
+            if used.is_some_and(|used| used.image == *key) {
+                let error = format!("instance {id} uses it");
+                return Err(EngineError::Failed { operation: REMOVING, source: error.into() });
+            }
+        }
+        match fs::remove_file(record) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(engine_failed(REMOVING)(FileError::new("remove", record, error)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn present(&self, id: &InstanceId) -> Result<Instance, EngineError> {
+        self.settle(id, Orphans::Adopt)?.ok_or(EngineError::Absent { id: *id })
+    }
+
+    /// Finds out where an instance stands, and repairs what a crash left.
+    fn settle(&self, id: &InstanceId, orphans: Orphans) -> Result<Option<Instance>, EngineError> {
+        let looking = || engine_failed("looking at an instance");
+        let folder = self.run_folder(id);
+        if !folder.path().is_dir() {
+            return Ok(None);
+        }
+        let group = self.control_group(id)?;
+        let start = Instant::now();
+        loop {
+            let record = folder.record().map_err(looking())?;
+            // Asked before what the shim writes is read, so that nothing it wrote last is missed.
+            let has_shim = folder.has_shim().map_err(looking())?;
+            let (state, exit) =
+                (folder.state().map_err(looking())?, folder.exit().map_err(looking())?);
+            let instance = |record, standing| {
+                let (folder, group) = (folder.clone(), group.clone());
+                Ok(Some(Instance { folder, record, group, standing }))
+            };
+            match (record, state, exit) {
+                (Some(record), _, Some(exit)) => return instance(record, Standing::Ended(exit)),
+                (Some(record), Some(state), None) => {
+                    let alive = state.init.is_alive();
+                    if alive && !has_shim && orphans == Orphans::Adopt {
+                        launch(&self.executable, Task::Adopt, folder.path(), None)?;
+                        // It may be reachable elsewhere now.
+                        continue;
+                    }
+                    if alive {
+                        let instance = instance(record, Standing::Live(state));
+                        return if orphans == Orphans::Adopt { obey(instance) } else { instance };
+                    }
+                    if !has_shim {
+                        let exit = folder.finish(&state, &group, None).map_err(looking())?;
+                        return instance(record, Standing::Ended(exit));
+                    }
+                }
+                _ if !has_shim => {
+                    self.erase(id)?;
+                    return Ok(None);
+                }
+                _ => {}
+            }
+            if start.elapsed() > PATIENCE {
+                let error = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(engine_failed("waiting for a shim")(error));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Removes everything of an instance but its image. Nothing watches it any more.
+    fn erase(&self, id: &InstanceId) -> Result<(), EngineError> {
+        let removing = || engine_failed("removing an instance");
+        self.control_group(id)?.remove().map_err(removing())?;
+        remove_folder(self.run_folder(id).path()).map_err(removing())?;
+        // Whatever starts now needs it, and whatever ends last removes it.
+        if let Ok(_nothing_starts) = self.starting.try_write() {
+            let hierarchies = Hierarchies::read().map_err(removing())?;
+            ControlGroup::new(hierarchies, &self.group).remove_if_empty();
+        }
+        Ok(())
+    }
+
+    fn run_folder(&self, id: &InstanceId) -> RunFolder {
+        RunFolder::new(self.folder.join(id.to_string()))
+    }
+
+    fn group_path(&self, id: &InstanceId) -> String {
+        format!("/{}/{id}", self.group)
+    }
+
+    fn control_group(&self, id: &InstanceId) -> Result<ControlGroup, EngineError> {
+        let hierarchies = Hierarchies::read().map_err(engine_failed("finding control groups"))?;
+        Ok(ControlGroup::new(hierarchies, &self.group_path(id)))
+    }
+}
+
+impl Instance {
+    fn observation(&self) -> Observation {
+        match &self.standing {
+            Standing::Live(state) => {
+                let frozen = self.group.is_frozen();
+                let phase = if frozen { Phase::Frozen } else { Phase::Running };
+                Observation { phase, ports: state.ports.clone() }
+            }
+            Standing::Ended(Exit { status, out_of_memory, .. }) => {
+                let phase = Phase::Exited { status: *status, out_of_memory: *out_of_memory };
+                Observation { phase, ports: std::collections::BTreeMap::new() }
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        match &self.standing {
+            Standing::Live(state) => self.folder.usage(state, &self.group),
+            Standing::Ended(exit) => exit.usage(),
+        }
+    }
+}
+
+/// Freezes or thaws an instance where a crash came between the reasons and the deed.
+fn obey(instance: Result<Option<Instance>, EngineError>) -> Result<Option<Instance>, EngineError> {
+    let Some(instance) = instance? else { return Ok(None) };
+    let obeying = || engine_failed("freezing an instance");
+    let wanted = !instance.folder.reasons().map_err(obeying())?.is_empty();
+    if wanted != instance.group.is_frozen() {
+        instance.group.set_frozen(wanted).map_err(obeying())?;
+    }
+    Ok(Some(instance))
+}
+
+/// Waits until the shim is gone, which writes down the end before it goes.
+fn wait_for_shim(folder: &RunFolder) -> Result<(), EngineError> {
+    wait_for("the end of a shim", || {
+        folder.has_shim().map(|has| !has).map_err(engine_failed("looking at an instance"))
+    })
+}
+
+fn wait_for(
+    what: &'static str,
+    mut reached: impl FnMut() -> Result<bool, EngineError>,
+) -> Result<(), EngineError> {
+    let start = Instant::now();
+    while !reached()? {
+        if start.elapsed() > PATIENCE {
+            let error = io::Error::new(io::ErrorKind::TimedOut, what);
+            return Err(engine_failed("waiting")(error));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Checks what can be checked without the image.
+fn check(spec: &InstanceSpec) -> Result<(&ImageKey, &Container), EngineError> {
+    let cannot = |what: &str| EngineError::Unsupported { what: what.to_owned() };
+    let [(key, container)] = &spec.containers[..] else {
+        return Err(cannot("run an instance of other than one container"));
+    };
+    let Network::Isolated = spec.network;
+    let limits = spec.limits;
+    let fits = |value: u64, most: u64| (1..=most).contains(&value);
+    let all = [(limits.cpu, MAX_CPU), (limits.memory, MAX_MIB), (limits.storage, MAX_MIB)];
+    let pids = fits(u64::from(limits.pids), u64::from(MAX_PIDS));
+    if !pids || !all.iter().all(|(value, most)| fits(*value, *most)) {
+        return Err(cannot("hold an instance to such limits"));
+    }
+    if container.ports.len() > MAX_PORTS || container.ports.contains(&0) {
+        return Err(cannot("forward such ports"));
+    }
+    let name = container.name.as_bytes();
+    let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if name.is_empty() || name.len() > 63 || !name.iter().all(plain) {
+        return Err(cannot("call a container by a name that is no DNS label"));
+    }
+    Ok((key, container))
+}
+
+/// The name of the control group of an engine's instances, which is made up once.
+fn group_of(path: &Path) -> Result<String, FileError> {
+    if let Some(known) = read_bounded(path, 64)? {
+        let known = serde_json::from_slice(&known).map_err(io::Error::from);
+        return known.map_err(failed("understand", path));
+    }
+    let mut random = [0_u8; 8];
+    getrandom(&mut random, GetRandomFlags::empty()).map_err(failed("name", path))?;
+    let mut name = "roadstead-".to_owned();
+    for byte in random {
+        // Writing to a text does not fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    write_json(path, &name)?;
+    Ok(name)
+}

@@ -1,0 +1,196 @@
+//! The root file system of a container: its layers with a bounded folder in memory on top.
+//!
+//! Everything is mounted in a mount namespace of the shim, so it is gone when the shim and the container are. What the
+//! container writes lies in a file system in memory whose size is the storage limit; its pages count as memory of the
+//! container's control group, whose limit is therefore memory and storage together.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{OpenOptionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, unlinkat,
+    },
+    io::Errno,
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    thread::UnshareFlags,
+};
+
+use super::{ShimError, io_failed};
+use crate::embedded::{
+    files::{failed, read_all},
+    order::Order,
+    sys,
+};
+
+/// The shim's own files: the container's specification and the library's state.
+const PRIVATE_SIZE: u64 = 48 << 20;
+
+/// The most bytes of a file of the image that the shim itself reads.
+const MAX_READ: u64 = 1 << 20;
+
+/// A container's root while it is being made.
+pub(super) struct Root {
+    /// The shim's own files.
+    pub(super) bundle: PathBuf,
+    folder: OwnedFd,
+}
+
+impl Root {
+    /// The root itself, seen from the shim.
+    pub(super) fn path(bundle: &Path) -> PathBuf {
+        bundle.join("rootfs")
+    }
+
+    /// Leaves the mounts of the machine and mounts the root of `order` below `private`.
+    pub(super) fn mount(private: &Path, order: &Order) -> Result<Self, ShimError> {
+        sys::unshare(UnshareFlags::NEWNS).map_err(io_failed("make a mount namespace"))?;
+        let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", all).map_err(io_failed("make mounts private"))?;
+        mount_memory(private, PRIVATE_SIZE)?;
+        let (writable, root) = (private.join("writable"), Self::path(private));
+        let (upper, work, links) =
+            (writable.join("upper"), writable.join("work"), private.join("layers"));
+        let create = |path: &Path| fs::create_dir(path).map_err(failed("create", path));
+        for folder in [&writable, &root, &links] {
+            create(folder)?;
+        }
+        mount_memory(&writable, order.storage)?;
+        create(&upper)?;
+        create(&work)?;
+        // One page must hold the names of all layers, so they are called by short ones.
+        let mut layers = Vec::with_capacity(order.layers.len());
+        for (index, layer) in order.layers.iter().enumerate() {
+            symlink(layer, links.join(index.to_string())).map_err(failed("link", layer))?;
+            layers.push(PathBuf::from(index.to_string()));
+        }
+        std::env::set_current_dir(&links).map_err(failed("enter", &links))?;
+        mount_overlay(&layers, &upper, &work, &root)?;
+        std::env::set_current_dir("/").map_err(io_failed("leave the folder"))?;
+        let folder = File::open(&root).map_err(failed("open", &root))?.into();
+        Ok(Self { bundle: private.to_owned(), folder })
+    }
+
+    /// The content of a file of the image; `None` where it is none. Links are followed as the container would.
+    pub(super) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ShimError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match self.resolve(path, flags) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(io_failed("open a file of the image")(error)),
+        };
+        let found = fstat(&file).map_err(io_failed("examine a file of the image"))?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        read_all(File::from(file), MAX_READ)
+            .map(Some)
+            .map_err(|error| ShimError::cannot_start(format!("{path} of the image: {error}")))
+    }
+
+    /// Makes a folder and those above it where they are missing.
+    pub(super) fn make_folder(&self, path: &str) -> Result<OwnedFd, ShimError> {
+        let refused = |error: Errno| {
+            let error = io::Error::from(error);
+            ShimError::cannot_start(format!("the folder {path} cannot be used: {error}"))
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut folder = self.folder.try_clone().map_err(io_failed("open the root"))?;
+        let mut prefix = String::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            prefix = format!("{prefix}/{part}");
+            let found = match self.resolve(&prefix, flags) {
+                Err(Errno::NOENT) => {
+                    mkdirat(&folder, part, Mode::from_raw_mode(0o755)).map_err(refused)?;
+                    self.resolve(&prefix, flags)
+                }
+                found => found,
+            };
+            folder = found.map_err(refused)?;
+        }
+        Ok(folder)
+    }
+
+    /// Puts a small file in the place of whatever the image has there; a folder there stays.
+    pub(super) fn replace(&self, folder: &str, name: &str, content: &str) -> Result<(), ShimError> {
+        const WRITE: &str = "write a file into the container";
+        let parent = self.make_folder(folder)?;
+        match unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => return Ok(()),
+            Err(error) => return Err(io_failed(WRITE)(error)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&parent, name, flags, Mode::from_raw_mode(0o644));
+        let file = file.map_err(io_failed(WRITE))?;
+        File::from(file).write_all(content.as_bytes()).map_err(io_failed(WRITE))
+    }
+
+    fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match openat2(&self.folder, path, flags, Mode::empty(), how) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Mounts an empty file system in memory of `size` bytes, for root alone.
+pub(super) fn mount_memory(target: &Path, size: u64) -> Result<(), ShimError> {
+    // A file of no length takes memory, too.
+    let files = (size >> 12).max(1_024);
+    let options = text(&format!("size={size},nr_inodes={files},mode=0700"))?;
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    mount("roadstead", target, "tmpfs", flags, options.as_c_str())
+        .map_err(io_failed("mount a file system in memory"))
+}
+
+/// Mounts `layers`, the lowest first, with `upper` on top.
+pub(super) fn mount_overlay(
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    target: &Path,
+) -> Result<(), ShimError> {
+    let lower: Vec<_> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        escaped(upper),
+        escaped(work)
+    );
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    mount("roadstead", target, "overlay", flags, text(&options)?.as_c_str())
+        .map_err(io_failed("mount an overlay"))
+}
+
+/// A path as an option of a mount.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+}
+
+fn text(options: &str) -> Result<CString, ShimError> {
+    CString::new(options).map_err(io_failed("name the options of a mount"))
+}
+
+/// Writes a file of the shim, whose folder lies in memory.
+pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), ShimError> {
+    let file = File::options().create_new(true).write(true).mode(0o600).open(path);
+    let mut file = file.map_err(failed("create", path))?;
+    Ok(file.write_all(content).map_err(failed("write", path))?)
+}
+
+/// All lines of a small file.
+pub(super) fn lines(content: &[u8]) -> impl Iterator<Item = String> + '_ {
+    content.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned())
+}

@@ -1,0 +1,195 @@
+//! The container as the OCI runtime specification describes it.
+//!
+//! It is written in full: the library's own default leaves capabilities, shows more of the machine and limits nothing.
+
+use serde_json::{Value, json};
+
+use super::user::User;
+use crate::embedded::order::Order;
+
+/// Length of the span in which the CPU limit holds, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The least CPU time in a span that the kernel takes.
+const MIN_CPU_QUOTA: u64 = 1_000;
+
+/// What would tell too much of the machine.
+const MASKED: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+    "/sys/fs/cgroup",
+];
+
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The only devices that a process of the container may use: kind, major and minor number.
+const DEVICES: [(i64, Option<i64>); 8] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// The content of `config.json`, without a root: that is `rootfs` beside it.
+pub(super) fn spec(order: &Order, user: &User) -> Value {
+    let mut env: Vec<_> =
+        order.env.iter().map(|(name, value)| format!("{name}={}", &**value)).collect();
+    if !order.env.iter().any(|(name, _)| name == "HOME") {
+        env.push(format!("HOME={}", user.home));
+    }
+    let devices = DEVICES.iter().map(|(major, minor)| {
+        let mut rule = json!({"allow": true, "type": "c", "major": major, "access": "rw"});
+        if let Some(minor) = minor {
+            rule["minor"] = json!(minor);
+        }
+        rule
+    });
+    let none = json!({"allow": false, "access": "rwm"});
+    let devices: Vec<_> = std::iter::once(none).chain(devices).collect();
+    let memory = order.memory.saturating_add(order.storage);
+    let namespaces = ["pid", "mount", "uts", "ipc", "network", "cgroup"];
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": order.hostname,
+        "root": {"path": "rootfs", "readonly": order.read_only},
+        "process": {
+            "terminal": false,
+            "user": {
+                "uid": user.user,
+                "gid": user.group,
+                "additionalGids": user.others,
+                "umask": 0o022,
+            },
+            "args": order.args,
+            "env": env,
+            "cwd": order.working_dir,
+            "noNewPrivileges": true,
+            "capabilities": {
+                "bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": [],
+            },
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 1_048_576},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            ],
+            "oomScoreAdj": 500,
+        },
+        "mounts": mounts(),
+        "linux": {
+            "namespaces": namespaces.map(|kind| json!({"type": kind})),
+            "cgroupsPath": order.control_group,
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            // No capability is there to take the low ports with.
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+            "resources": {
+                "devices": devices,
+                "pids": {"limit": order.pids},
+                // The second limit counts memory and swap together.
+                "memory": {"limit": memory, "swap": memory},
+                "cpu": {"quota": cpu_quota(order.cpu), "period": CPU_PERIOD},
+            },
+        },
+    })
+}
+
+fn cpu_quota(thousandths: u64) -> u64 {
+    (thousandths.saturating_mul(CPU_PERIOD) / 1_000).max(MIN_CPU_QUOTA)
+}
+
+fn mounts() -> Value {
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
+    let strict = ["nosuid", "noexec", "nodev"];
+    let pseudo_terminals =
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let shared = ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"];
+    let system = ["nosuid", "noexec", "nodev", "ro"];
+    json!([
+        mount("/proc", "proc", &strict),
+        mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=1m"]),
+        mount("/dev/pts", "devpts", &pseudo_terminals),
+        mount("/dev/shm", "tmpfs", &shared),
+        mount("/dev/mqueue", "mqueue", &strict),
+        mount("/sys", "sysfs", &system),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_types::SecretText;
+
+    use super::*;
+
+    fn order() -> Order {
+        Order {
+            id: "id".to_owned(),
+            hostname: "web".to_owned(),
+            control_group: "/roadstead/id".to_owned(),
+            layers: Vec::new(),
+            args: vec!["sh".to_owned()],
+            env: vec![("PATH".to_owned(), SecretText::new("/bin".to_owned()))],
+            working_dir: "/".to_owned(),
+            user: String::new(),
+            read_only: false,
+            ports: Vec::new(),
+            cpu: 250,
+            memory: 64 << 20,
+            storage: 16 << 20,
+            pids: 32,
+        }
+    }
+
+    fn user() -> User {
+        User { user: 1, group: 2, others: vec![3], home: "/home".to_owned() }
+    }
+
+    #[test]
+    fn limits_are_what_the_kernel_understands() {
+        let resources = &spec(&order(), &user())["linux"]["resources"];
+        assert_eq!(resources["memory"]["limit"], 80 << 20);
+        assert_eq!(resources["memory"]["swap"], resources["memory"]["limit"]);
+        assert_eq!(resources["cpu"]["quota"], 25_000);
+        assert_eq!(resources["pids"]["limit"], 32);
+        assert_eq!(cpu_quota(1), MIN_CPU_QUOTA);
+        assert_eq!(cpu_quota(u64::MAX), u64::MAX / 1_000);
+    }
+
+    #[test]
+    fn home_is_the_users_unless_given() {
+        let home = |order: &Order| {
+            let env = spec(order, &user())["process"]["env"].clone();
+            let env: Vec<String> = serde_json::from_value(env).unwrap();
+            env.into_iter().filter(|line| line.starts_with("HOME=")).collect::<Vec<_>>()
+        };
+        let mut order = order();
+        assert_eq!(home(&order), ["HOME=/home"]);
+        order.env.push(("HOME".to_owned(), SecretText::new("/own".to_owned())));
+        assert_eq!(home(&order), ["HOME=/own"]);
+    }
+
+    #[test]
+    fn the_library_reads_all_of_it() {
+        let text = spec(&order(), &user()).to_string();
+        let read: libcontainer::oci_spec::runtime::Spec = serde_json::from_str(&text).unwrap();
+        let process = read.process().clone().unwrap();
+        assert_eq!(process.no_new_privileges(), Some(true));
+        assert_eq!(process.user().additional_gids().as_deref(), Some(&[3][..]));
+        assert_eq!(process.user().umask(), Some(0o022));
+        assert!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().is_empty());
+        assert_eq!(read.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 6);
+    }
+}

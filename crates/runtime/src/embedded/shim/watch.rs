@@ -1,0 +1,137 @@
+//! The loop of a shim while its container runs: one thread that waits for everything at once.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    },
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+use super::{ShimError, forward::Forwarder, io_failed, output::Log, start::Started};
+use crate::embedded::run::{Counters, RunFolder};
+
+/// How long connections may take to deliver what the container said last.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Events that are taken at once.
+const EVENTS: usize = 256;
+
+/// What an event is about: the container's end, its output, a listener, or a connection.
+const INIT: u64 = 0;
+const OUTPUT: u64 = 1;
+pub(super) const FIRST_LISTENER: u64 = 2;
+/// Far above the number of listeners.
+pub(super) const FIRST_CONNECTION: u64 = 1 << 20;
+
+/// Descriptors that a shim may hold.
+const MAX_DESCRIPTORS: u64 = 4_096;
+
+/// What descriptors are waited for.
+#[derive(Debug)]
+pub(super) struct Poll(OwnedFd);
+
+impl Poll {
+    pub(super) fn add(&self, source: impl AsFd, key: u64, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.0, source, EventData::new_u64(key), flags)?)
+    }
+
+    pub(super) fn change(&self, source: impl AsFd, key: u64, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, source, EventData::new_u64(key), flags)?)
+    }
+
+    pub(super) fn remove(&self, source: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, source)?)
+    }
+}
+
+/// Forwards and copies until the container has ended. Returns the handle on its first process.
+pub(super) fn watch(folder: &RunFolder, started: Started) -> Result<OwnedFd, ShimError> {
+    let Started { handle, listeners, output, .. } = started;
+    // For the connections; the container has limits of its own.
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum.map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })
+        .map_err(io_failed("allow more descriptors"))?;
+    let waiting = || io_failed::<io::Error>("wait for events");
+    let poll =
+        Poll(epoll::create(CreateFlags::CLOEXEC).map_err(io::Error::from).map_err(waiting())?);
+    let counters = Counters::open(folder.path())?;
+    let log = Log::open(folder.path())?;
+    let forwarder = Forwarder::new(listeners, counters);
+    poll.add(&handle, INIT, EventFlags::IN).map_err(waiting())?;
+    poll.add(&output, OUTPUT, EventFlags::IN).map_err(waiting())?;
+    forwarder.open(&poll).map_err(waiting())?;
+    Watch { poll, handle, output, log, forwarder }.run()
+}
+
+struct Watch {
+    poll: Poll,
+    handle: OwnedFd,
+    output: File,
+    log: Log,
+    forwarder: Forwarder,
+}
+
+impl Watch {
+    fn run(mut self) -> Result<OwnedFd, ShimError> {
+        while !self.turn(None)? {}
+        // That it has ended stays an event, and is no news any more.
+        self.poll.remove(&self.handle).map_err(io_failed("wait for events"))?;
+        self.forwarder.begin_to_end();
+        let end = Instant::now() + FAREWELL;
+        while !self.forwarder.is_idle() && Instant::now() < end {
+            self.turn(Some(end))?;
+        }
+        // A log that cannot be written must not change how the instance ended.
+        while self.log.copy(&self.output).unwrap_or(false) {}
+        Ok(self.handle)
+    }
+
+    /// Waits for events, not longer than `end`, and answers them. Returns whether the container has ended.
+    fn turn(&mut self, end: Option<Instant>) -> Result<bool, ShimError> {
+        let wake = [self.forwarder.wake(), end].into_iter().flatten().min();
+        let timeout = wake.map(|wake| timeout(wake.saturating_duration_since(Instant::now())));
+        let mut events =
+            [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+        let count = match epoll::wait(&self.poll.0, &mut events[..], timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => 0,
+            count => count.map_err(io_failed("wait for events"))?,
+        };
+        let mut ended = false;
+        for event in &events[..count] {
+            let (key, flags) = (event.data.u64(), event.flags);
+            match key {
+                INIT => ended = true,
+                // What cannot be written is lost; the container must not wait for ever.
+                OUTPUT => {
+                    let _ = self.log.copy(&self.output);
+                }
+                FIRST_CONNECTION.. => self.forwarder.answer(&self.poll, key, flags),
+                _ => {
+                    let index = usize::try_from(key - FIRST_LISTENER).unwrap_or(usize::MAX);
+                    self.forwarder.accept(&self.poll, index);
+                }
+            }
+        }
+        self.forwarder.try_again(&self.poll);
+        self.forwarder.publish();
+        Ok(ended)
+    }
+}
+
+fn timeout(duration: Duration) -> Timespec {
+    // Rounded up, so that it is over when the loop wakes.
+    let duration = duration + Duration::from_millis(1);
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

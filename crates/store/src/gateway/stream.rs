@@ -1,0 +1,97 @@
+//! A graph as a CAR stream, read block by block as the client takes it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use roadstead_core::ports::{ContentError, ContentStore};
+use roadstead_types::Cid;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::request::Scope;
+use crate::{
+    block::BlockId,
+    car,
+    graph::{GraphLimits, NodeKind, Walk, read_node},
+};
+
+/// Why there is no stream at all.
+#[derive(Debug)]
+pub(super) enum NoStream {
+    /// An entity that cannot be told from what is in it without reading more.
+    ShardedFolder,
+    /// The root is no node.
+    BadGraph(ContentError),
+}
+
+struct Progress {
+    store: Arc<dyn ContentStore>,
+    walk: Walk,
+    /// Whether what is under the root belongs to the answer.
+    is_whole: bool,
+    /// The root, until its turn comes.
+    root: Option<Bytes>,
+    /// Bytes that come before anything else.
+    ahead: Option<Bytes>,
+    /// The block whose length and id were sent last.
+    block: Option<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The stream of the graph under `root`, whose own block was read already.
+pub(super) fn car(
+    store: Arc<dyn ContentStore>,
+    root: &Cid,
+    block: Bytes,
+    scope: Scope,
+    permit: OwnedSemaphorePermit,
+) -> Result<impl Stream<Item = Result<Bytes, ContentError>> + use<>, NoStream> {
+    let walk = Walk::new(root, GraphLimits::STORE).map_err(NoStream::BadGraph)?;
+    let id = BlockId::of(root).map_err(NoStream::BadGraph)?;
+    let is_whole = match scope {
+        Scope::Block => false,
+        Scope::All => true,
+        Scope::Entity if !id.is_node => false,
+        Scope::Entity => match read_node(root, block.clone()).map_err(NoStream::BadGraph)?.kind {
+            NodeKind::File => true,
+            NodeKind::Single => false,
+            NodeKind::ShardedFolder => return Err(NoStream::ShardedFolder),
+        },
+    };
+    let ahead = Some(car::header(root).into());
+    let progress =
+        Progress { store, walk, is_whole, root: Some(block), ahead, block: None, _permit: permit };
+    Ok(stream::try_unfold(progress, |mut progress| async move {
+        let piece = progress.next().await;
+        if let Err(error) = &piece {
+            let root = progress.walk.root();
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(%root, error, "a stream ends early");
+        }
+        Ok(piece?.map(|piece| (piece, progress)))
+    }))
+}
+
+impl Progress {
+    async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
+        if let Some(piece) = self.ahead.take().or_else(|| self.block.take()) {
+            return Ok(Some(piece));
+        }
+        if !self.is_whole && self.root.is_none() {
+            return Ok(None);
+        }
+        let Some(id) = self.walk.next()? else { return Ok(None) };
+        let cid = id.cid();
+        let block = match self.root.take() {
+            Some(root) => root,
+            None => self.store.get(&cid).await?.ok_or(ContentError::Absent { cid })?,
+        };
+        if id.is_node && self.is_whole {
+            let node = read_node(self.walk.root(), block.clone())?;
+            self.walk.descend(node.links)?;
+        }
+        let section = car::section(&cid, block.len());
+        self.block = Some(block).filter(|block| !block.is_empty());
+        Ok(Some(section.into()))
+    }
+}

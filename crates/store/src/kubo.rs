@@ -1,0 +1,277 @@
+//! A Kubo daemon as a content store, over its RPC.
+//!
+//! Every call says `offline`: a block that the daemon does not have is absent, and not looked for in the whole network.
+//! What is pinned by others in the same daemon stays invisible where its ids are none of ours, and stays pinned. How
+//! durable a pin is, and that a collection may take what is being put while it runs, is the daemon's affair.
+
+use std::{error::Error, fmt, future::Future, io::Cursor, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use ipfs_api_backend_hyper::{
+    ApiError, BackendWithGlobalOptions, Error as ApiFailure, GlobalOptions, IpfsApi, IpfsClient,
+    TryFromUri, request::BlockPut,
+};
+use roadstead_core::ports::{BlockSource, ContentError, ContentStore};
+use roadstead_types::{Cid, content::MAX_BLOCK};
+use serde_json::Value;
+use url::Url;
+
+use crate::block::{BlockId, verify};
+
+/// For a block.
+const BLOCK_TIME: Duration = Duration::from_secs(60);
+
+/// For a pin or a list of pins.
+const PIN_TIME: Duration = Duration::from_secs(600);
+
+/// For a collection.
+const COLLECT_TIME: Duration = Duration::from_secs(3600);
+
+/// The most bytes of one line of a collection's answer.
+const MAX_LINE: usize = 4096;
+
+/// A Kubo daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct KuboStore {
+    url: String,
+    api: Arc<BackendWithGlobalOptions<IpfsClient>>,
+    /// For what the library above has no call for.
+    plain: Client<HttpConnector, Empty<Bytes>>,
+}
+
+/// Why a daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum KuboError {
+    #[error("it did not answer within {} seconds", .0.as_secs())]
+    Late(Duration),
+    #[error("it answered with status {0}")]
+    Status(StatusCode),
+    #[error("it said: {0}")]
+    Said(String),
+    #[error("its answer makes no sense")]
+    Senseless,
+}
+
+impl KuboStore {
+    /// The daemon whose RPC is at `url`, such as `http://127.0.0.1:5001`. Nothing is asked yet.
+    pub fn new(url: &str) -> Result<Self, ContentError> {
+        let refuse = |reason: &str| ContentError::Refused {
+            address: url.escape_default().to_string(),
+            reason: reason.to_owned(),
+        };
+        let parsed: Url = url.parse().map_err(|_| refuse("it is no URL"))?;
+        let is_bare = parsed.username().is_empty() && parsed.password().is_none();
+        if parsed.scheme() != "http" || !is_bare || parsed.path() != "/" || parsed.query().is_some()
+        {
+            return Err(refuse("it is not http:// with a host and a port alone"));
+        }
+        let url = parsed.as_str().trim_end_matches('/').to_owned();
+        let api = IpfsClient::from_str(&url).map_err(|_| refuse("it names no host and port"))?;
+        let options = GlobalOptions::builder().offline(true).timeout(PIN_TIME).build();
+        let api = Arc::new(BackendWithGlobalOptions::new(api, options));
+        let plain = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { url, api, plain })
+    }
+
+    /// The version of the daemon: whether one is there.
+    pub async fn version(&self) -> Result<String, ContentError> {
+        let version = self.ask("version", BLOCK_TIME, self.api.version()).await;
+        version.map(|answer| answer.version).map_err(Failed::into_error)
+    }
+
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        time: Duration,
+        call: impl Future<Output = Result<T, ApiFailure>>,
+    ) -> Result<T, Failed<'_>> {
+        let failed = |failure| Failed { url: &self.url, operation, failure };
+        match tokio::time::timeout(time, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => Err(failed(Failure::Api(failure))),
+            Err(_) => Err(failed(Failure::Other(KuboError::Late(time)))),
+        }
+    }
+
+    /// Reads a block, at most one piece more than a block may have.
+    async fn read(&self, cid: &Cid) -> Result<Bytes, ApiFailure> {
+        let text = cid.to_string();
+        let mut stream = self.api.block_get(&text);
+        let mut block = BytesMut::new();
+        while let Some(piece) = stream.next().await {
+            block.extend_from_slice(&piece?);
+            if block.len() > MAX_BLOCK {
+                break;
+            }
+        }
+        Ok(block.freeze())
+    }
+
+    /// Counts the blocks that a collection names, a line each.
+    async fn count_collected(&self) -> Result<u64, ContentError> {
+        const OPERATION: &str = "repo/gc";
+        let failed = |error| unavailable(&self.url, OPERATION, error);
+        let request = Request::post(format!("{}/api/v0/repo/gc", self.url)).body(Empty::new());
+        let request = request.map_err(|error| failed(error.into()))?;
+        let answer = self.plain.request(request).await.map_err(|error| failed(error.into()))?;
+        if answer.status() != StatusCode::OK {
+            return Err(failed(KuboError::Status(answer.status()).into()));
+        }
+        let mut body = answer.into_body();
+        let (mut line, mut removed) = (BytesMut::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| failed(error.into()))?;
+            let Ok(data) = frame.into_data() else { break };
+            line.extend_from_slice(&data);
+            while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+                let whole = line.split_to(end + 1);
+                removed += removed_by(&whole).map_err(|error| failed(error.into()))?;
+            }
+            if line.len() > MAX_LINE {
+                return Err(failed(KuboError::Senseless.into()));
+            }
+        }
+        if !line.is_empty() {
+            removed += removed_by(&line).map_err(|error| failed(error.into()))?;
+        }
+        Ok(removed)
+    }
+}
+
+#[async_trait]
+impl BlockSource for KuboStore {
+    async fn get(&self, cid: &Cid) -> Result<Option<Bytes>, ContentError> {
+        BlockId::of(cid)?;
+        match self.ask("block/get", BLOCK_TIME, self.read(cid)).await {
+            Ok(block) => verify(cid, &block, &self.url).map(|_| Some(block)),
+            Err(failed) if failed.is_absence() => Ok(None),
+            Err(failed) => Err(failed.into_error()),
+        }
+    }
+}
+
+#[async_trait]
+impl ContentStore for KuboStore {
+    async fn put(&self, cid: &Cid, block: Bytes) -> Result<bool, ContentError> {
+        let id = verify(cid, &block, "the caller")?;
+        if self.has(cid).await? {
+            return Ok(false);
+        }
+        // The names by which every version knows them; both give ids of version 1.
+        let format = if id.is_node { "protobuf" } else { "raw" };
+        let options = BlockPut::builder().format(format).build();
+        let call = self.api.block_put_with_options(Cursor::new(block), options);
+        let answer = self.ask("block/put", BLOCK_TIME, call).await.map_err(Failed::into_error)?;
+        if Cid::try_from(answer.key.as_str()).ok() != Some(*cid) {
+            return Err(ContentError::Mismatch { place: self.url.clone(), cid: *cid });
+        }
+        Ok(true)
+    }
+
+    async fn has(&self, cid: &Cid) -> Result<bool, ContentError> {
+        BlockId::of(cid)?;
+        let text = cid.to_string();
+        match self.ask("block/stat", BLOCK_TIME, self.api.block_stat(&text)).await {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.is_absence() => Ok(false),
+            Err(failed) => Err(failed.into_error()),
+        }
+    }
+
+    async fn pin(&self, root: &Cid) -> Result<(), ContentError> {
+        BlockId::of(root)?;
+        let text = root.to_string();
+        match self.ask("pin/add", PIN_TIME, self.api.pin_add(&text, true)).await {
+            Ok(_) => Ok(()),
+            Err(failed) if failed.is_absence() => Err(ContentError::Absent { cid: *root }),
+            Err(failed) => Err(failed.into_error()),
+        }
+    }
+
+    async fn unpin(&self, root: &Cid) -> Result<(), ContentError> {
+        BlockId::of(root)?;
+        let text = root.to_string();
+        match self.ask("pin/rm", PIN_TIME, self.api.pin_rm(&text, true)).await {
+            Ok(_) => Ok(()),
+            Err(failed) if failed.says("not pinned") => Ok(()),
+            Err(failed) => Err(failed.into_error()),
+        }
+    }
+
+    async fn pins(&self) -> Result<Vec<Cid>, ContentError> {
+        let call = self.api.pin_ls(None, Some("recursive"));
+        let answer = self.ask("pin/ls", PIN_TIME, call).await.map_err(Failed::into_error)?;
+        let cids = answer.keys.keys().filter_map(|key| Cid::try_from(key.as_str()).ok());
+        Ok(cids.filter(|cid| BlockId::of(cid).is_ok()).collect())
+    }
+
+    async fn collect(&self) -> Result<u64, ContentError> {
+        let late = |_| unavailable(&self.url, "repo/gc", KuboError::Late(COLLECT_TIME).into());
+        tokio::time::timeout(COLLECT_TIME, self.count_collected()).await.map_err(late)?
+    }
+}
+
+impl fmt::Debug for KuboStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("KuboStore").field(&self.url).finish()
+    }
+}
+
+/// A call that failed, before it is known what that means.
+struct Failed<'a> {
+    url: &'a str,
+    operation: &'static str,
+    failure: Failure,
+}
+
+enum Failure {
+    Api(ApiFailure),
+    Other(KuboError),
+}
+
+impl Failed<'_> {
+    /// Kubo tells its errors apart by their words alone.
+    fn says(&self, words: &str) -> bool {
+        matches!(&self.failure, Failure::Api(ApiFailure::Api(ApiError { message, .. })) if message.contains(words))
+    }
+
+    fn is_absence(&self) -> bool {
+        self.says("could not find") || self.says("not found")
+    }
+
+    fn into_error(self) -> ContentError {
+        let source = match self.failure {
+            Failure::Api(ApiFailure::Api(ApiError { message, .. })) => {
+                KuboError::Said(message).into()
+            }
+            Failure::Api(other) => other.into(),
+            Failure::Other(error) => error.into(),
+        };
+        unavailable(self.url, self.operation, source)
+    }
+}
+
+/// How many blocks a line of a collection's answer names.
+fn removed_by(line: &[u8]) -> Result<u64, KuboError> {
+    let line: Value = serde_json::from_slice(line).map_err(|_| KuboError::Senseless)?;
+    match line.get("Error").and_then(Value::as_str) {
+        Some(error) if !error.is_empty() => Err(KuboError::Said(error.to_owned())),
+        _ => Ok(u64::from(line.pointer("/Key/~1").is_some_and(Value::is_string))),
+    }
+}
+
+fn unavailable(
+    url: &str,
+    operation: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+) -> ContentError {
+    ContentError::Unavailable { place: url.to_owned(), operation, source }
+}

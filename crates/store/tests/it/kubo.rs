@@ -1,0 +1,181 @@
+//! A real Kubo daemon with a repository of its own, and what it makes of our graphs.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use roadstead_core::ports::{BlockSource, ContentError, ContentStore, Sources};
+use roadstead_store::{FetchLimits, GatewaySources, KuboStore, LoopbackRpc, SourcePolicy, fetch};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::fixture::{ANY, Graph, embedded, gateway, raw};
+
+/// A daemon without a network. Dropped, it is killed.
+pub(crate) struct Daemon {
+    process: Child,
+    home: TempDir,
+    url: String,
+}
+
+impl Daemon {
+    /// Starts one where `KUBO_BINARY` names the program.
+    pub(crate) fn start() -> Option<Self> {
+        let binary = env::var_os("KUBO_BINARY")?;
+        let home = tempfile::tempdir().unwrap();
+        let init = command(&binary, home.path(), &["init", "--profile=test"]).output().unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let mut daemon = command(&binary, home.path(), &["daemon", "--offline"]);
+        let mut process = daemon.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Daemon is ready") {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "the daemon ended");
+        }
+        // It must not stop on a full pipe.
+        std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+        let url = address(&home.path().join("api"));
+        Some(Self { process, home, url })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn gateway(&self) -> String {
+        fs::read_to_string(self.home.path().join("gateway")).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(binary: &OsString, home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.args(arguments).env("IPFS_PATH", home).stdin(Stdio::null());
+    command
+}
+
+/// The URL of the multiaddress in a file.
+fn address(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let parts: Vec<&str> = text.trim().split('/').collect();
+    format!("http://{}:{}", parts[2], parts[4])
+}
+
+#[tokio::test]
+async fn a_graph_in_kubo_is_fetched_from_its_gateway_and_kubo_fetches_no_other_ids() {
+    let Some(daemon) = Daemon::start() else { return };
+    let kubo = KuboStore::new(daemon.url()).unwrap();
+    assert!(!kubo.version().await.unwrap().is_empty());
+    let graph = Graph::sample();
+    let limits = FetchLimits { bytes: 1 << 20, blocks: 100, depth: 8 };
+
+    // From ours to Kubo, and from Kubo's own gateway back.
+    let (from, _from_home) = embedded();
+    graph.put(&from).await;
+    let ours = gateway(&from).await;
+    let sources = GatewaySources::new(SourcePolicy::Development);
+    let source = sources.open(&ours.url()).unwrap();
+    fetch(&graph.root(), &[source], &kubo, &limits, &|_| {}).await.unwrap();
+    assert_eq!(kubo.pins().await.unwrap(), [graph.root()]);
+    let (into, _into_home) = embedded();
+    let source = sources.open(&daemon.gateway()).unwrap();
+    fetch(&graph.root(), &[source], &into, &limits, &|_| {}).await.unwrap();
+    assert!(graph.is_in(&into).await);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_daemon_is_refused() {
+    for url in [
+        "",
+        "127.0.0.1:5001",
+        "https://127.0.0.1:5001",
+        "http://user:secret@127.0.0.1:5001",
+        "http://127.0.0.1:5001/api/v0",
+        "http://127.0.0.1:5001?x=y",
+        "/ip4/127.0.0.1/tcp/5001",
+    ] {
+        assert!(matches!(KuboStore::new(url), Err(ContentError::Refused { .. })), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_not_there_is_an_error_and_not_an_absent_block() {
+    let (store, _home) = embedded();
+    let rpc = LoopbackRpc::serve(store, ANY, &CancellationToken::new()).await.unwrap();
+    let kubo = KuboStore::new(&rpc.url()).unwrap();
+    assert!(!kubo.version().await.unwrap().is_empty());
+    rpc.shutdown().await;
+    let (cid, block) = raw("block");
+    let errors = [
+        kubo.version().await.unwrap_err(),
+        kubo.get(&cid).await.unwrap_err(),
+        kubo.has(&cid).await.unwrap_err(),
+        kubo.put(&cid, block).await.unwrap_err(),
+        kubo.pin(&cid).await.unwrap_err(),
+        kubo.unpin(&cid).await.unwrap_err(),
+        kubo.pins().await.unwrap_err(),
+        kubo.collect().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
+    }
+}
+
+/// A daemon that gives every call this answer.
+async fn answering(status: &str, body: Vec<u8>) -> KuboStore {
+    let listener = tokio::net::TcpListener::bind(ANY).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let answer = Arc::new([head.as_bytes(), &body].concat());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 65536]).await;
+                let _ = stream.write_all(&answer).await;
+            });
+        }
+    });
+    KuboStore::new(&url).unwrap()
+}
+
+#[tokio::test]
+async fn a_daemon_that_lies_is_not_believed() {
+    let (cid, _) = raw("block");
+    let liar = answering("200 OK", b"other bytes".to_vec()).await;
+    let error = liar.get(&cid).await.unwrap_err();
+    assert!(matches!(error, ContentError::Mismatch { .. }), "{error}");
+    assert!(liar.collect().await.unwrap_err().is_retryable());
+
+    let huge = answering("200 OK", vec![b'x'; 3 << 20]).await;
+    let error = huge.get(&cid).await.unwrap_err();
+    assert!(matches!(error, ContentError::TooLarge { .. }), "{error}");
+    assert!(matches!(huge.collect().await.unwrap_err(), ContentError::Unavailable { .. }));
+}
+
+#[tokio::test]
+async fn an_error_in_a_collection_is_not_counted_as_a_block() {
+    let lines = b"{\"Key\":{\"/\":\"bafkqaaa\"}}\n{\"Error\":\"the disk is full\"}\n".to_vec();
+    let error = answering("200 OK", lines).await.collect().await.unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("the disk is full"));
+    let two = b"{\"Key\":{\"/\":\"bafkqaaa\"}}\n{\"Key\":{\"/\":\"bafkqaaa\"}}\n".to_vec();
+    assert_eq!(answering("200 OK", two).await.collect().await.unwrap(), 2);
+    let busy = answering("503 Service Unavailable", Vec::new()).await;
+    assert!(matches!(busy.collect().await.unwrap_err(), ContentError::Unavailable { .. }));
+}
