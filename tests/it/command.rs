@@ -120,7 +120,7 @@ fn group(child: &Child) -> Pid {
 }
 
 /// The command built from the sources as they are, with the features that the tests are built with.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

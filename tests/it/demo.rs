@@ -1,12 +1,18 @@
 //! `roadstead demo`, as a user runs it.
 
-use std::time::Duration;
+use std::{os::unix::process::CommandExt, time::Duration};
 
 use roadstead_devnet::{Blocks, ChainChoice, LocalChain};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
-use crate::command::{Roadstead, finish, json, signal_after, signal_after_with, standard_error};
+use crate::{
+    command::{Roadstead, finish, json, signal_after, signal_after_with, standard_error},
+    image,
+};
+
+/// A user without rights.
+const NOBODY: u32 = 65_534;
 
 fn assert_complete(result: &Value, chain: &str) {
     let number = |key: &str| result[key].as_u64().unwrap();
@@ -19,9 +25,14 @@ fn assert_complete(result: &Value, chain: &str) {
     for contract in ["registry", "payment", "token"] {
         assert_eq!(result["contracts"][contract].as_str().unwrap().len(), 42);
     }
-    for stage in ["market", "register", "open", "start_fee", "close"] {
+    assert_eq!(number("http_status"), 200);
+    assert!(result["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    assert!(result["image_root"].as_str().unwrap().starts_with("bafybei"));
+    assert!(result["bundle"].as_str().unwrap().starts_with("bafkrei"));
+    for stage in ["market", "register", "seal", "publish", "open", "deploy", "start_fee", "close"] {
         assert!(result["timings_ms"][stage].as_u64().unwrap() > 0, "{stage}: {result}");
     }
+    assert!(result["timings_ms"]["first_response"].is_u64(), "{result}");
 }
 
 #[test]
@@ -57,6 +68,7 @@ fn people_get_a_table_that_says_what_is_not_there_yet() {
     assert!(output.status.success(), "{}", standard_error(&output));
     let table = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(table.contains("paid 0.05 RTD + refunded 1.95 RTD = deposit"), "{table}");
+    assert!(table.contains("answered HTTP 200"), "{table}");
     assert!(table.contains("not there yet"), "{table}");
     assert!(standard_error(&output).starts_with("This plays a market on this machine"));
 }
@@ -66,8 +78,9 @@ fn interrupted_while_the_job_is_open_it_closes_the_job() {
     for chain in ["embedded", "anvil"] {
         let roadstead = Roadstead::new();
         let demo = roadstead.command(&["demo", "--chain", chain]).spawn().unwrap();
-        let (status, rest) = signal_after(demo, "learned of the job", Signal::INT);
+        let (status, rest) = signal_after(demo, "The container runs", Signal::INT);
         assert_eq!(status, 130, "{chain}: {rest}");
+        assert!(rest.contains("The container and its image are gone."), "{chain}: {rest}");
         assert!(rest.contains("The job was closed, "), "{chain}: {rest}");
         assert!(rest.contains("The publisher withdrew "), "{chain}: {rest}");
         assert!(roadstead.files().is_empty());
@@ -87,7 +100,7 @@ fn interrupted_twice_it_gives_up() {
             kill_process_group(group, Signal::INT).unwrap();
         }
     };
-    let (status, rest) = signal_after_with(demo, "learned of the job", Signal::INT, second);
+    let (status, rest) = signal_after_with(demo, "The container runs", Signal::INT, second);
     assert_eq!(status, 130, "{rest}");
     assert!(rest.contains("the job may be open"), "{rest}");
     assert!(roadstead.files().is_empty());
@@ -157,4 +170,104 @@ fn a_home_that_cannot_be_written_is_one_clear_error() {
     let output = finish(command.env("ROADSTEAD_HOME", file.join("home")).spawn().unwrap());
     assert_eq!(output.status.code(), Some(1));
     assert!(standard_error(&output).contains("error: cannot create "));
+}
+
+#[test]
+fn an_ordinary_user_is_told_so_in_one_sentence() {
+    let roadstead = Roadstead::new();
+    let home = roadstead.home().to_owned();
+    std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = roadstead.command(&["demo"]);
+    let output = finish(command.uid(NOBODY).gid(NOBODY).spawn().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    assert!(error.contains("error: the engine cannot be used here: "), "{error}");
+    assert!(error.contains("hint: containers need root on Linux"), "{error}");
+    assert!(!error.contains("[1/7]"), "nothing was started: {error}");
+    assert!(roadstead.files().is_empty());
+}
+
+#[test]
+fn an_image_that_other_tools_made_is_served() {
+    let roadstead = Roadstead::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let layout = image::httpd(scratch.path());
+    let archive = scratch.path().join("image.tar");
+    image::skopeo(&[
+        "copy",
+        &format!("oci:{}:latest", layout.display()),
+        &format!("oci-archive:{}:latest", archive.display()),
+    ]);
+    for path in [layout, archive] {
+        let output = roadstead.run(&["demo", "--json", "--image", path.to_str().unwrap()]);
+        let said = standard_error(&output);
+        assert!(output.status.success(), "{}: {said}", path.display());
+        assert_complete(&json(&output), "embedded");
+        assert!(said.contains(image::PAGE), "{said}");
+    }
+    assert!(roadstead.files().is_empty());
+}
+
+#[test]
+fn a_workload_of_the_users_own_is_served() {
+    let roadstead = Roadstead::new();
+    let scratch = tempfile::tempdir().unwrap();
+    image::httpd(scratch.path());
+    let manifest = scratch.path().join("workload.yaml");
+    let text = "version: 1\nname: own\ncontainers:\n- image: layout\n  ports: [9000]\n  read_only: true\n  \
+        command: [/bin/busybox, httpd, -f, -p, '9000', -h, /www/second]\n";
+    std::fs::write(&manifest, text).unwrap();
+    let output = roadstead.run(&["demo", "--json", "--workload", manifest.to_str().unwrap()]);
+    let said = standard_error(&output);
+    assert!(output.status.success(), "{said}");
+    assert_complete(&json(&output), "embedded");
+    assert!(said.contains(image::SECOND_PAGE), "{said}");
+}
+
+#[test]
+fn every_mistake_of_a_manifest_is_reported_with_its_path() {
+    let roadstead = Roadstead::new();
+    let manifest = roadstead.home().join("workload.yaml");
+    let text = "version: 1\nname: Own\ncontainers:\n- image: layout\n  prots: [9000]\n  user: 7\nresources:\n  cpu: none\n";
+    std::fs::write(&manifest, text).unwrap();
+    let output = roadstead.run(&["demo", "--workload", manifest.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    for path in ["name: ", "containers[0].prots: ", "containers[0].user: ", "resources.cpu: "] {
+        assert!(error.contains(&format!("\n  {path}")), "{path}: {error}");
+    }
+    assert!(error.contains("hint: docs/workload.md"), "{error}");
+    assert_eq!(roadstead.files(), [manifest]);
+}
+
+#[test]
+fn what_is_no_image_is_one_clear_error_and_costs_nothing() {
+    let roadstead = Roadstead::new();
+    let file = roadstead.home().join("image.tar");
+    std::fs::write(&file, "not an archive").unwrap();
+    for path in [file.clone(), roadstead.home().join("missing")] {
+        let output = roadstead.run(&["demo", "--image", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        let error = standard_error(&output);
+        let expected = format!("error: the image {} cannot be used: ", path.display());
+        assert!(error.contains(&expected), "{error}");
+        assert!(!error.contains("opens job"), "{error}");
+        assert_eq!(roadstead.files(), [file.clone()]);
+    }
+}
+
+#[test]
+fn a_program_that_is_not_in_the_image_ends_the_job_with_its_money_back() {
+    let roadstead = Roadstead::new();
+    let scratch = tempfile::tempdir().unwrap();
+    image::httpd(scratch.path());
+    let manifest = scratch.path().join("workload.yaml");
+    let text = "version: 1\nname: own\ncontainers:\n- image: layout\n  ports: [9000]\n  command: [/bin/missing]\n";
+    std::fs::write(&manifest, text).unwrap();
+    let output = roadstead.run(&["demo", "--workload", manifest.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    assert!(error.contains("error: the provider refused the job: "), "{error}");
+    assert!(error.contains("The publisher withdrew 2 RTD."), "{error}");
+    assert!(roadstead.files().is_empty());
 }

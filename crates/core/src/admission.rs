@@ -3,10 +3,8 @@
 //! Everything here was written by a stranger: what passes is bounded in size, in money and in what it asks of the
 //! machine. A refusal is final for that job, because neither terms nor bundle ever change.
 
-use std::collections::BTreeSet;
-
 use roadstead_types::{
-    BUNDLE_VERSION, Bundle, BundledContainer, Resource, Resources, Seconds, Terms, TokenAmount,
+    BUNDLE_VERSION, Bundle, Problem, Resource, Resources, Seconds, Terms, TokenAmount,
 };
 
 use crate::{
@@ -56,7 +54,7 @@ pub enum Refusal {
     #[error("its bundle makes no sense: {reason}")]
     Senseless {
         /// Which.
-        reason: &'static str,
+        reason: String,
     },
     /// It asks for something that nobody here can hold it to, or meter.
     #[error("this provider's engine cannot {what}")]
@@ -124,9 +122,6 @@ pub enum Refusal {
 const MAX_SOURCES: usize = 8;
 /// The longest address of a source, in bytes.
 const MAX_SOURCE: usize = 256;
-/// Containers and their names, arguments and values are bounded by the size of a bundle; these are not.
-const MAX_PORTS: usize = 16;
-const MAX_GRACE: Seconds = Seconds(300);
 /// The contracts' own bound.
 const MAX_NOTICE: Seconds = Seconds(30 * 24 * 3_600);
 
@@ -189,31 +184,13 @@ fn within(
 }
 
 fn sensible(bundle: &Bundle) -> Result<(), Refusal> {
-    let workload = &bundle.workload;
-    let reservation = &workload.reservation;
-    let reserves_nothing =
-        reservation.cpu == 0 || reservation.memory == 0 || reservation.storage == 0;
-    let is_bad_port = |container: &BundledContainer| {
-        let ports = &container.container.ports;
-        let distinct: BTreeSet<_> = ports.iter().collect();
-        ports.len() > MAX_PORTS || distinct.len() != ports.len() || ports.contains(&0)
-    };
-    let waits_too_long =
-        |container: &BundledContainer| container.container.stop_grace_period > MAX_GRACE;
-    let reason = if reserves_nothing || workload.pids_limit == 0 {
-        "a limit is zero"
-    } else if workload.containers.iter().any(is_bad_port) {
-        "too many ports, one port twice, or port 0"
-    } else if workload.containers.iter().any(waits_too_long) {
-        "more than five minutes to stop"
-    } else if bundle.sources.len() > MAX_SOURCES
-        || bundle.sources.iter().any(|source| source.len() > MAX_SOURCE)
-    {
-        "too many sources, or too long ones"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::Senseless { reason })
+    let senseless = |problem: Problem| Refusal::Senseless { reason: problem.to_string() };
+    bundle.workload.check(|each| &each.container).map_err(senseless)?;
+    let is_too_long = |source: &String| source.len() > MAX_SOURCE;
+    if bundle.sources.len() > MAX_SOURCES || bundle.sources.iter().any(is_too_long) {
+        return Err(Refusal::Senseless { reason: "too many sources, or too long ones".into() });
+    }
+    Ok(())
 }
 
 /// Nothing is promised that nobody enforces, and nothing is paid for that nobody meters.

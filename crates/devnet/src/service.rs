@@ -45,7 +45,8 @@ pub fn is_available() -> bool {
 /// Blocks on the file system. [`ErrorKind::Unsupported`] where the service [is not available](is_available).
 pub fn pack(folder: &Path) -> io::Result<()> {
     if !is_available() {
-        return Err(ErrorKind::Unsupported.into());
+        let why = "the service is written for Linux on x86_64 and aarch64 alone";
+        return Err(io::Error::new(ErrorKind::Unsupported, why));
     }
     fs::create_dir_all(folder.join(BLOBS))?;
     let layer = layer()?;

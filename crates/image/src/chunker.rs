@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::format::MAX_RAW;
 
 /// The shortest chunk but for a stream's last.
-const MIN: usize = 64 << 10;
+pub(crate) const SHORTEST: usize = 64 << 10;
 
 /// Where the strict mask gives way to the loose one.
 const AVERAGE: usize = 256 << 10;
@@ -62,7 +62,7 @@ impl Chunker {
         }
         let (_, length) = cut_gear(
             ready,
-            MIN,
+            SHORTEST,
             AVERAGE,
             MAX_RAW,
             STRICT_MASK,
@@ -129,7 +129,7 @@ mod tests {
         let before = chunks(gear(7), &bytes, usize::MAX);
         assert_eq!(before.concat(), bytes);
         assert!(before.iter().all(|chunk| chunk.len() <= MAX_RAW));
-        assert!(before[..before.len() - 1].iter().all(|chunk| chunk.len() >= MIN));
+        assert!(before[..before.len() - 1].iter().all(|chunk| chunk.len() >= SHORTEST));
 
         let moved = [b"something new", &*bytes].concat();
         let after = chunks(gear(7), &moved, usize::MAX);

@@ -19,6 +19,7 @@ use roadstead_types::{ImageId, ImageReference};
 
 use crate::{
     Platform,
+    chunker::SHORTEST,
     document::Description,
     format::{LayerRecord, MAX_LAYERS, MAX_RAW, Root, check_reference, decode_root},
 };
@@ -39,8 +40,8 @@ pub struct OpenLimits {
 impl OpenLimits {
     /// Bounds for at most `bytes` of plain tars, with as many chunks as this crate ever makes of them.
     pub const fn for_bytes(bytes: u64) -> Self {
-        let shortest = 64 << 10;
-        Self { bytes, layers: MAX_LAYERS, chunks: bytes / shortest + 127 }
+        let chunks = bytes / SHORTEST as u64 + MAX_LAYERS as u64;
+        Self { bytes, layers: MAX_LAYERS, chunks }
     }
 }
 

@@ -17,6 +17,7 @@ mod market;
 mod profile;
 mod registration;
 mod resources;
+mod rules;
 mod secret;
 mod time;
 mod workload;

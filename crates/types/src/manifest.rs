@@ -17,7 +17,6 @@ mod nearest;
 mod problem;
 mod quantity;
 mod reader;
-mod rules;
 mod schema;
 
 #[cfg(test)]

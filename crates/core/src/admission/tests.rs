@@ -1,7 +1,8 @@
 use alloy_primitives::{Address, B256};
 use proptest::prelude::*;
 use roadstead_types::{
-    ChunkKey, ChunkRef, Container, ImageId, ImageReference, Start, Workload, content,
+    BundledContainer, ChunkKey, ChunkRef, Container, ImageId, ImageReference, Start, Workload,
+    content,
 };
 
 use super::*;
@@ -50,7 +51,14 @@ fn bundle() -> Bundle {
         workload: Workload {
             name: "web".into(),
             containers: vec![BundledContainer { image, container }],
-            reservation: Resources { cpu: 100, memory: 64, storage: 16, ..Default::default() },
+            reservation: Resources {
+                cpu: 100,
+                memory: 64,
+                storage: 16,
+                network_in: 1,
+                network_out: 1,
+                accelerator: 0,
+            },
             pids_limit: 64,
         },
         sources: vec!["https://blocks.example".into()],
@@ -63,7 +71,14 @@ fn bundle() -> Bundle {
 fn offer() -> Offer {
     Offer {
         prices: Resources { cpu: 1_000_000_000, memory: 100_000_000, ..Default::default() },
-        capacity: Resources { cpu: 1_000, memory: 512, storage: 512, ..Default::default() },
+        capacity: Resources {
+            cpu: 1_000,
+            memory: 512,
+            storage: 512,
+            network_in: 1,
+            network_out: 1,
+            accelerator: 0,
+        },
         interval: (Seconds(2), Seconds(3_600)),
         notice: Seconds::from_hours(1),
         image_size: 1 << 30,
@@ -123,23 +138,12 @@ fn spans_are_bounded_on_both_sides() {
 
 #[test]
 fn senseless_values_are_refused() {
-    let container = |bundle: &mut Bundle, change: fn(&mut Container)| {
-        change(&mut bundle.workload.containers[0].container);
-    };
-    let changes: [&dyn Fn(&mut Bundle); 9] = [
-        &|bundle| bundle.workload.reservation.cpu = 0,
-        &|bundle| bundle.workload.reservation.memory = 0,
-        &|bundle| bundle.workload.reservation.storage = 0,
-        &|bundle| bundle.workload.pids_limit = 0,
-        &|bundle| container(bundle, |container| container.ports = vec![80, 80]),
-        &|bundle| container(bundle, |container| container.ports = vec![0]),
-        &|bundle| container(bundle, |container| container.ports = (1..=17).collect()),
-        &|bundle| container(bundle, |container| container.stop_grace_period = Seconds(301)),
-        &|bundle| bundle.sources = vec![String::new(); 9],
-    ];
-    for (number, change) in changes.iter().enumerate() {
-        let judged = changed(*change);
-        assert!(matches!(judged, Err(Refusal::Senseless { .. })), "{number}: {judged:?}");
+    let port = changed(|bundle| bundle.workload.containers[0].container.ports = vec![0]);
+    let Err(Refusal::Senseless { reason }) = port else { panic!("{port:?}") };
+    assert!(reason.starts_with("containers[0].ports: "), "{reason}");
+    for sources in [vec![String::new(); 9], vec!["x".repeat(257)]] {
+        let judged = changed(|bundle| bundle.sources = sources);
+        assert!(matches!(judged, Err(Refusal::Senseless { .. })), "{judged:?}");
     }
 }
 

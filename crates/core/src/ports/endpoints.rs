@@ -21,8 +21,12 @@ pub struct ExposeError {
 pub trait Endpoints: Send + Sync {
     /// The URL under which the job's `port` can be called, while the engine forwards it at `target`. May be repeated;
     /// another target replaces the one before.
-    async fn expose(&self, job: JobId, port: u16, target: SocketAddr)
-    -> Result<String, ExposeError>;
+    async fn expose(
+        &self,
+        job: JobId,
+        port: u16,
+        target: SocketAddr,
+    ) -> Result<String, ExposeError>;
 
     /// Ends all that was exposed of a job.
     async fn conceal(&self, job: JobId);

@@ -1,4 +1,7 @@
 //! The plain tar of one layer, from its blob. What came out counts only once [`LayerStream::finish`] agreed.
+//!
+//! Memory is bounded whatever the blob says: gzip looks back 32 KiB, and Zstandard at most 128 MiB, which is the
+//! library's own bound.
 
 use std::io::{self, BufReader, Read};
 

@@ -239,6 +239,8 @@ async fn lengths_and_counts_that_lie_are_noticed() {
     let size = image.root.layers[0].size;
     for (size, expected) in [(size + 1, "shorter"), (size - 1, "longer")] {
         let wrong = image.with_root(|root| root.layers[0].size = size);
+        // The lists are part of the index, so this shows before any layer is read.
+        assert!(open(&wrong, Arc::clone(&image.store) as _, &LIMITS).await.is_err());
         assert!(image.refused(&wrong).await.contains(expected));
     }
     let count = image.root.layers[0].content.as_ref().unwrap().0;

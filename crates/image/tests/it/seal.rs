@@ -440,7 +440,10 @@ async fn a_store_that_fails_ends_the_call() {
     let layout = Layout::of(&[(Packing::Plain, &layer)]);
     let image = Arc::new(layout.read().unwrap());
     let store = Stuck { asked: Notify::new(), fails: true };
-    let error = seal(&image, &secret(7), &store, &STORED, &mut |_| {}).await.unwrap_err();
+    // In a task of its own, as whoever publishes calls it.
+    let call =
+        tokio::spawn(async move { seal(&image, &secret(7), &store, &STORED, &mut |_| {}).await });
+    let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, SealError::Store(ContentError::TooLarge { .. })), "{error:?}");
 }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use super::{ManifestContainer, VERSION, document, problem, quantity, reader, rules};
-use crate::{Container, Resources, Seconds, SecretText, Workload};
+use super::{ManifestContainer, VERSION, document, problem, quantity, reader};
+use crate::{Container, Resources, Seconds, SecretText, Workload, rules};
 use document::{Kind, Node, Value};
 use problem::{Problems, shown};
 use reader::{Fields, Item};

@@ -237,10 +237,8 @@ impl Forwarder {
                 self.connections.insert(caller, Connection { port, stage });
             }
             Stage::Connecting(stream, container) => match sockopt::socket_error(&container) {
-                Ok(Ok(())) => {
-                    if poll.remove(&container).is_ok() {
-                        self.join(poll, caller, port, stream, container);
-                    }
+                Ok(Ok(())) if poll.remove(&container).is_ok() => {
+                    self.join(poll, caller, port, stream, container);
                 }
                 Ok(Err(Errno::CONNREFUSED)) => self.wait(caller, port, stream),
                 _ => {}

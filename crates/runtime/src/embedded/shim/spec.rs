@@ -2,6 +2,7 @@
 //!
 //! It is written in full: the library's own default leaves capabilities, shows more of the machine and limits nothing.
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::user::User;
@@ -12,6 +13,10 @@ const CPU_PERIOD: u64 = 100_000;
 
 /// The least CPU time in a span that the kernel takes.
 const MIN_CPU_QUOTA: u64 = 1_000;
+
+/// Open files of a process, at most and unless it asks for more.
+const MAX_FILES: u64 = 1 << 20;
+const SOFT_FILES: u64 = 1 << 16;
 
 /// What would tell too much of the machine.
 const MASKED: [&str; 13] = [
@@ -62,6 +67,8 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
     let none = json!({"allow": false, "access": "rwm"});
     let devices: Vec<_> = std::iter::once(none).chain(devices).collect();
     let memory = order.memory.saturating_add(order.storage);
+    // Even root cannot give more than the machine allows.
+    let files = getrlimit(Resource::Nofile).maximum.map_or(MAX_FILES, |most| most.min(MAX_FILES));
     let namespaces = ["pid", "mount", "uts", "ipc", "network", "cgroup"];
     json!({
         "ociVersion": "1.0.2",
@@ -83,7 +90,7 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
                 "bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": [],
             },
             "rlimits": [
-                {"type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 1_048_576},
+                {"type": "RLIMIT_NOFILE", "soft": files.min(SOFT_FILES), "hard": files},
                 {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             ],
             "oomScoreAdj": 500,

@@ -3,39 +3,39 @@
 use std::ops::RangeInclusive;
 
 /// Thousandths of a core: a hundredth of a core to 1024 cores.
-pub(super) const CPU: RangeInclusive<u64> = 10..=1_024_000;
+pub(crate) const CPU: RangeInclusive<u64> = 10..=1_024_000;
 /// MiB of memory, up to 16 TiB.
-pub(super) const MEMORY: RangeInclusive<u64> = 4..=16 << 20;
+pub(crate) const MEMORY: RangeInclusive<u64> = 4..=16 << 20;
 /// MiB of storage, up to 1 PiB.
-pub(super) const STORAGE: RangeInclusive<u64> = 1..=1 << 30;
+pub(crate) const STORAGE: RangeInclusive<u64> = 1..=1 << 30;
 /// Bytes a second in one direction, up to 128 GiB.
-pub(super) const NETWORK: RangeInclusive<u64> = 1..=128 << 30;
+pub(crate) const NETWORK: RangeInclusive<u64> = 1..=128 << 30;
 /// Processes and threads.
-pub(super) const PIDS: RangeInclusive<u64> = 1..=32_768;
+pub(crate) const PIDS: RangeInclusive<u64> = 1..=32_768;
 /// Seconds between the request to stop and the kill.
-pub(super) const GRACE: RangeInclusive<u32> = 0..=300;
+pub(crate) const GRACE: RangeInclusive<u32> = 0..=300;
 /// TCP ports.
-pub(super) const PORT: RangeInclusive<u64> = 1..=65_535;
+pub(crate) const PORT: RangeInclusive<u64> = 1..=65_535;
 
 /// The most ports of a container.
-pub(super) const MAX_PORTS: usize = 16;
+pub(crate) const MAX_PORTS: usize = 16;
 /// The most words of a command, and of its arguments.
-pub(super) const MAX_WORDS: usize = 256;
+pub(crate) const MAX_WORDS: usize = 256;
 /// The longest word of a command and the longest value of a variable, in bytes. Linux takes 128 KiB.
-pub(super) const MAX_WORD: usize = 32 << 10;
+pub(crate) const MAX_WORD: usize = 32 << 10;
 /// The most environment variables.
-pub(super) const MAX_VARIABLES: usize = 256;
+pub(crate) const MAX_VARIABLES: usize = 256;
 /// The most bytes of all names and values of an environment together.
-pub(super) const MAX_ENVIRONMENT: usize = 64 << 10;
+pub(crate) const MAX_ENVIRONMENT: usize = 64 << 10;
 /// The longest path, in bytes, as in Linux.
-pub(super) const MAX_PATH: usize = 4095;
+pub(crate) const MAX_PATH: usize = 4095;
 /// The longest name of an environment variable, of a user or of a group, in bytes.
 const MAX_NAME: usize = 256;
 /// The longest DNS label, in bytes (RFC 1035, section 2.3.4).
 const MAX_LABEL: usize = 63;
 
 /// A DNS label in lower case (RFC 1123, section 2.1).
-pub(super) fn label(text: &str) -> Result<(), String> {
+pub(crate) fn label(text: &str) -> Result<(), String> {
     let within = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let fits = (1..=MAX_LABEL).contains(&text.len())
         && text.bytes().all(within)
@@ -50,7 +50,7 @@ pub(super) fn label(text: &str) -> Result<(), String> {
 }
 
 /// The name of an environment variable.
-pub(super) fn variable(name: &str) -> Result<(), String> {
+pub(crate) fn variable(name: &str) -> Result<(), String> {
     let within = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let fits = (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(within)
@@ -64,7 +64,7 @@ pub(super) fn variable(name: &str) -> Result<(), String> {
 }
 
 /// A text that a program can be given: no NUL, at most `max` bytes.
-pub(super) fn word(text: &str, max: usize) -> Result<(), String> {
+pub(crate) fn word(text: &str, max: usize) -> Result<(), String> {
     if text.len() > max {
         return Err(format!("is {} bytes long; the most is {max}", text.len()));
     }
@@ -75,7 +75,7 @@ pub(super) fn word(text: &str, max: usize) -> Result<(), String> {
 }
 
 /// A path.
-pub(super) fn path(text: &str) -> Result<(), String> {
+pub(crate) fn path(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("must not be empty".into());
     }
@@ -83,7 +83,7 @@ pub(super) fn path(text: &str) -> Result<(), String> {
 }
 
 /// An absolute path.
-pub(super) fn absolute(text: &str) -> Result<(), String> {
+pub(crate) fn absolute(text: &str) -> Result<(), String> {
     if !text.starts_with('/') {
         return Err("must be an absolute path: it begins with `/`".into());
     }
@@ -91,7 +91,7 @@ pub(super) fn absolute(text: &str) -> Result<(), String> {
 }
 
 /// `user`, `uid`, `user:group` or `uid:gid`.
-pub(super) fn user(text: &str) -> Result<(), String> {
+pub(crate) fn user(text: &str) -> Result<(), String> {
     let mut parts = text.split(':');
     let user = parts.next().is_some_and(is_account);
     let group = parts.next().is_none_or(is_account);

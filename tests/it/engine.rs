@@ -1,0 +1,14 @@
+//! What every engine must do, by the contract of its port.
+//!
+//! Each test gets an engine with a folder of its own and images made from the machine's static busybox. When it is
+//! over, however it ends, everything is removed through the port, and nothing may be left: no process, no control
+//! group, no mount, no folder. The tests ask through [`Engine`](roadstead_core::ports::Engine) alone, but for what they do to shims.
+
+mod crash;
+mod fixture;
+mod image;
+mod isolation;
+mod life;
+mod limits;
+mod network;
+mod prepare;

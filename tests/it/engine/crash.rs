@@ -1,0 +1,144 @@
+//! Deaths of the engine and of shims, at bad moments.
+
+use std::collections::BTreeSet;
+
+use roadstead_core::ports::{FreezeReason, Phase};
+use rustix::process::{Signal, kill_process};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    fixture::{address, container_of, with_engine},
+    image::TestImage,
+};
+
+#[test]
+fn a_new_engine_finds_the_instance_and_what_it_used() {
+    with_engine(async |fixture| {
+        let mut spec = fixture.script(&TestImage::busybox(), "nc -lk -p 80 -e cat").await;
+        container_of(&mut spec).ports = vec![80];
+        let before = fixture.engine().apply(&spec).await.unwrap();
+        echo(address(&before)).await;
+        let usage = fixture.engine().usage(&spec.id).await.unwrap();
+        fixture.reopen().await;
+        assert_eq!(fixture.engine().instances().await.unwrap(), [spec.id]);
+        assert_eq!(fixture.observe(&spec.id).await, before);
+        assert_eq!(fixture.engine().apply(&spec).await.unwrap(), before);
+        let after = fixture.engine().usage(&spec.id).await.unwrap();
+        assert_eq!((after.network_in, after.network_out), (Some(5), Some(5)));
+        assert!(after.cpu >= usage.cpu);
+        echo(address(&before)).await;
+    });
+}
+
+async fn echo(at: std::net::SocketAddr) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"hello");
+}
+
+#[test]
+fn reasons_to_be_frozen_outlive_the_engine() {
+    with_engine(async |fixture| {
+        let id = fixture.start("sleep 600").await;
+        fixture.engine().freeze(&id, &[FreezeReason::Debt].into()).await.unwrap();
+        fixture.reopen().await;
+        assert_eq!(fixture.observe(&id).await.phase, Phase::Frozen);
+        fixture.engine().freeze(&id, &BTreeSet::new()).await.unwrap();
+        assert_eq!(fixture.observe(&id).await.phase, Phase::Running);
+    });
+}
+
+#[test]
+fn an_instance_goes_on_without_its_shim_and_gets_a_new_one() {
+    with_engine(async |fixture| {
+        let script = "trap 'echo asked; exit 5' TERM; echo ready; nc -lk -p 80 -e cat & \
+                      while :; do sleep 0.05; done";
+        let mut spec = fixture.script(&TestImage::busybox(), script).await;
+        container_of(&mut spec).ports = vec![80];
+        let before = fixture.engine().apply(&spec).await.unwrap();
+        echo(address(&before)).await;
+        fixture.says(&spec.id, "ready").await;
+        fixture.kill_shim().await;
+        assert_eq!(fixture.observe(&spec.id).await, before, "at the same address");
+        assert_eq!(fixture.shims().len(), 1);
+        echo(address(&before)).await;
+        let usage = fixture.engine().usage(&spec.id).await.unwrap();
+        assert_eq!((usage.network_in, usage.network_out), (Some(10), Some(10)));
+        assert_eq!(fixture.said(&spec.id).await, "ready\n");
+    });
+}
+
+#[test]
+fn how_it_ended_is_known_where_the_kernel_can_tell() {
+    with_engine(async |fixture| {
+        let id = fixture
+            .start("echo ready; while ! test -e /srv/end; do sleep 0.05; done; exit 9")
+            .await;
+        fixture.says(&id, "ready").await;
+        fixture.kill_shim().await;
+        fixture.observe(&id).await;
+        assert_eq!(fixture.shims().len(), 1);
+        // The only process of the container that is not a shell's child is its first.
+        let first = fixture.first_process(&id);
+        kill_process(first, Signal::TERM).unwrap();
+        kill_process(first, Signal::KILL).unwrap();
+        let Phase::Exited { status, .. } = fixture.ended(&id).await else { unreachable!() };
+        assert!(matches!(status, Some(137) | None), "{status:?}");
+        assert!(fixture.engine().usage(&id).await.unwrap().cpu.is_some());
+    });
+}
+
+#[test]
+fn an_instance_that_ended_without_its_shim_has_its_last_readings() {
+    with_engine(async |fixture| {
+        let burn = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo done; sleep 600";
+        let id = fixture.start(burn).await;
+        fixture.says(&id, "done").await;
+        let before = fixture.engine().usage(&id).await.unwrap();
+        let first = fixture.first_process(&id);
+        fixture.kill_shim().await;
+        kill_process(first, Signal::KILL).unwrap();
+        let ended = fixture.ended(&id).await;
+        assert_eq!(ended, Phase::Exited { status: None, out_of_memory: Some(false) });
+        let after = fixture.engine().usage(&id).await.unwrap();
+        assert!(after.cpu >= before.cpu && before.cpu > Some(0), "{after:?} after {before:?}");
+    });
+}
+
+#[test]
+fn an_instance_without_a_shim_is_removed_like_any_other() {
+    with_engine(async |fixture| {
+        let id = fixture.start("echo ready; sleep 600").await;
+        fixture.says(&id, "ready").await;
+        fixture.engine().freeze(&id, &[FreezeReason::Idle].into()).await.unwrap();
+        fixture.kill_shim().await;
+        assert!(fixture.engine().remove(&id).await.unwrap().is_some());
+        fixture.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_start_that_was_killed_leaves_nothing_behind() {
+    with_engine(async |fixture| {
+        // Killed at whatever point it has come to, again and again.
+        for _ in 0..12 {
+            let spec = fixture.script(&TestImage::busybox(), "sleep 600").await;
+            let kill = async {
+                let shim = fixture.until(async || fixture.shims().first().copied()).await;
+                let _ = kill_process(shim, Signal::KILL);
+            };
+            let (started, ()) = tokio::join!(fixture.engine().apply(&spec), kill);
+            if started.is_err() {
+                fixture.assert_nothing_left();
+            }
+            fixture.engine().apply(&spec).await.unwrap();
+            fixture.engine().remove(&spec.id).await.unwrap();
+            fixture.assert_nothing_left();
+        }
+    });
+}

@@ -1,0 +1,102 @@
+//! What an instance may use at most.
+
+use roadstead_core::ports::Phase;
+
+use super::{
+    fixture::{container_of, with_engine},
+    image::TestImage,
+};
+
+#[test]
+fn a_memory_bomb_is_killed_and_reported() {
+    with_engine(async |fixture| {
+        let mut spec = fixture.script(&TestImage::busybox(), "").await;
+        // The end of a file without lines is the whole file.
+        let bomb = ["tail", "-n", "1", "/dev/zero"].map(str::to_owned).to_vec();
+        container_of(&mut spec).command = Some(bomb);
+        spec.limits.memory = 32;
+        fixture.engine().apply(&spec).await.unwrap();
+        let ended = fixture.ended(&spec.id).await;
+        assert_eq!(ended, Phase::Exited { status: Some(137), out_of_memory: Some(true) });
+    });
+}
+
+#[test]
+fn a_fork_bomb_is_held() {
+    with_engine(async |fixture| {
+        let script = "for i in $(seq 200); do sleep 600 & done; echo all; sleep 600";
+        let mut spec = fixture
+            .script(&TestImage::busybox(), &script.replace("$(seq 200)", &"1 ".repeat(200)))
+            .await;
+        spec.limits.pids = 20;
+        fixture.engine().apply(&spec).await.unwrap();
+        fixture.says(&spec.id, "can't fork").await;
+        let peak: u64 = fixture.group_file(&spec.id, "pids.current").unwrap().parse().unwrap();
+        assert!(peak <= 20, "{peak}");
+        assert_eq!(fixture.group_file(&spec.id, "pids.max").unwrap(), "20");
+    });
+}
+
+#[test]
+fn a_full_storage_is_no_space_left() {
+    with_engine(async |fixture| {
+        let script = "dd if=/dev/zero of=/srv/fill bs=1M count=64; echo status $?; \
+                      stat -c %s /srv/fill; echo still here";
+        let mut spec = fixture.script(&TestImage::busybox(), script).await;
+        spec.limits.storage = 8;
+        let (status, said) = fixture.run_spec(&spec).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("No space left on device"), "{said}");
+        assert!(said.contains("still here"), "{said}");
+        let written = said.lines().find_map(|line| line.parse::<u64>().ok()).unwrap();
+        assert!(written <= 8 << 20, "{written}");
+    });
+}
+
+#[test]
+fn storage_does_not_take_from_memory() {
+    with_engine(async |fixture| {
+        let script = "dd if=/dev/zero of=/srv/fill bs=1M count=30 && echo written && sleep 600";
+        let mut spec = fixture.script(&TestImage::busybox(), script).await;
+        (spec.limits.memory, spec.limits.storage) = (16, 32);
+        fixture.engine().apply(&spec).await.unwrap();
+        fixture.says(&spec.id, "written").await;
+    });
+}
+
+#[test]
+fn the_kernel_is_told_the_limits() {
+    with_engine(async |fixture| {
+        let mut spec = fixture.script(&TestImage::busybox(), "sleep 600").await;
+        (spec.limits.cpu, spec.limits.memory, spec.limits.storage) = (250, 48, 16);
+        fixture.engine().apply(&spec).await.unwrap();
+        let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let memory = (64_u64 << 20).to_string();
+        let read = |file: &str| fixture.group_file(&spec.id, file).unwrap();
+        if unified {
+            assert_eq!(read("cpu.max"), "25000 100000");
+            assert_eq!((read("memory.max"), read("memory.swap.max")), (memory, "0".to_owned()));
+        } else {
+            let cpu = (read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"));
+            assert_eq!(cpu, ("25000".to_owned(), "100000".to_owned()));
+            assert_eq!(read("memory.limit_in_bytes"), memory);
+            // Not every kernel counts swap.
+            let swap = fixture.group_file(&spec.id, "memory.memsw.limit_in_bytes");
+            assert!(swap.is_none_or(|swap| swap == memory));
+        }
+    });
+}
+
+#[test]
+fn a_root_that_is_only_read_cannot_be_written() {
+    with_engine(async |fixture| {
+        let script =
+            "echo x > /srv/x; echo $?; echo x > /tmp/x; echo $?; echo x > /dev/shm/x; echo $?";
+        let mut spec = fixture.script(&TestImage::busybox(), script).await;
+        container_of(&mut spec).read_only = true;
+        let (_, said) = fixture.run_spec(&spec).await;
+        let statuses: Vec<_> = said.lines().filter(|line| line.len() == 1).collect();
+        assert_eq!(statuses, ["1", "1", "0"], "{said}");
+        assert!(said.contains("Read-only file system"), "{said}");
+    });
+}
