@@ -228,7 +228,7 @@ fn a_workload_of_the_users_own_is_served() {
 fn every_mistake_of_a_manifest_is_reported_with_its_path() {
     let roadstead = Roadstead::new();
     let manifest = roadstead.home().join("workload.yaml");
-    let text = "version: 1\nname: Own\ncontainers:\n- image: layout\n  prots: [9000]\n  user: 7\nresources:\n  cpu: none\n";
+    let text = "version: 1\nname: Own\ncontainers:\n- image: layout\n  prots: [9000]\n  user: [7]\nresources:\n  cpu: none\n";
     std::fs::write(&manifest, text).unwrap();
     let output = roadstead.run(&["demo", "--workload", manifest.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));

@@ -184,15 +184,14 @@ impl Picture {
                 "the publisher seals layer {} of {}, {}",
                 sealing.layer.saturating_add(1),
                 sealing.layers,
-                mebibytes(sealing.read),
+                size(sealing.read),
             )),
             DemoEvent::Sealed(image) => {
-                let (size, sealed) = (mebibytes(image.raw_bytes), mebibytes(image.sealed_bytes));
+                let (plain, sealed) = (size(image.raw_bytes), size(image.sealed_bytes));
                 line(format!("[3/7] The publisher encrypted image {}", image.image));
-                line(format!(
-                    "      {size} in {} blocks of {sealed}: {}",
-                    image.blocks, image.root
-                ));
+                let (blocks, root) = (image.blocks, image.root);
+                line(format!("      {plain} of layers in {blocks} blocks, {sealed} in all:"));
+                line(format!("      {root}"));
                 self.progress.wait_for("the bundle is sealed to the provider");
             }
             DemoEvent::Opening { job, deposit } => {
@@ -235,7 +234,7 @@ impl Picture {
                     .filter(|total| *total > 0)
                     .map(|total| format!(" ({} %)", done.saturating_mul(100) / total));
                 let percent = percent.unwrap_or_default();
-                let done = mebibytes(*done);
+                let done = size(*done);
                 self.progress.wait_for(format!("the provider fetches the image: {done}{percent}"));
             }
             ProviderEvent::Starting { .. } => {
@@ -282,9 +281,10 @@ impl Picture {
 }
 
 /// A size for people.
-fn mebibytes(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) / (1 << 20);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
+fn size(bytes: u64) -> String {
+    let (unit, name) = if bytes < 1 << 20 { (1 << 10, "KiB") } else { (1 << 20, "MiB") };
+    let tenths = bytes.saturating_mul(10) / unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 /// What happened, and what of a whole market is not there yet.

@@ -11,7 +11,7 @@ use std::{
 use roadstead_image::{
     OciImage, Platform, ReadError, SealCounts, SealError, SealOptions, SealProgress,
 };
-use roadstead_types::{BundledContainer, Cid, ImageId, ManifestContainer, Workload};
+use roadstead_types::{BundledContainer, Cid, ImageId, ManifestContainer, Workload, content};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -30,6 +30,7 @@ pub struct SealedWorkload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SealedImage {
     /// The graph that holds its blocks.
+    #[serde(with = "content::text")]
     pub root: Cid,
     /// The image that comes out, as container engines name it.
     pub image: ImageId,

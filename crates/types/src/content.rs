@@ -27,9 +27,41 @@ pub fn digest_of(cid: &Cid) -> Option<B256> {
     (hash.code() == SHA2_256).then(|| B256::try_from(hash.digest()).ok())?
 }
 
+/// The written form of a content id, for fields: `#[serde(with = "content::text")]`.
+pub mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    use super::Cid;
+
+    /// Writes the id as everybody writes it: in base 32.
+    pub fn serialize<S: Serializer>(cid: &Cid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(cid)
+    }
+
+    /// Reads the written form.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cid, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| D::Error::custom("not a content id"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_holds_the_written_form() {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        struct Field {
+            #[serde(with = "text")]
+            root: Cid,
+        }
+        let field = Field { root: content_id(RAW, B256::ZERO) };
+        let json = serde_json::to_string(&field).unwrap();
+        assert_eq!(json, format!(r#"{{"root":"{}"}}"#, field.root));
+        assert_eq!(serde_json::from_str::<Field>(&json).unwrap(), field);
+        assert!(serde_json::from_str::<Field>(r#"{"root":"bafk"}"#).is_err());
+    }
 
     #[test]
     fn an_empty_raw_block_is_called_as_everywhere() {

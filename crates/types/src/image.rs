@@ -55,6 +55,7 @@ pub struct ChunkRef {
 pub struct ImageReference {
     /// The graph that holds all blocks. On its own it identifies nothing: one ciphertext can be made to open under two
     /// keys.
+    #[serde(with = "crate::content::text")]
     pub root: Cid,
     /// The sealed root of the index.
     pub index: ChunkRef,

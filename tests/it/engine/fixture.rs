@@ -161,8 +161,13 @@ impl Fixture {
     /// The first process of an instance.
     pub(super) fn first_process(&self, id: &InstanceId) -> Pid {
         let processes = self.group_file(id, "cgroup.procs").unwrap();
-        let oldest = processes.lines().map(|line| line.parse().unwrap()).min();
-        Pid::from_raw(oldest.unwrap()).unwrap()
+        let is_first = |number: &i32| {
+            let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            numbers.is_some_and(|line| line.split_whitespace().next_back() == Some("1"))
+        };
+        let first = processes.lines().map(|line| line.parse().unwrap()).find(is_first);
+        Pid::from_raw(first.expect("an instance has a first process")).unwrap()
     }
 
     async fn clean(&self) {

@@ -43,7 +43,7 @@ fn an_instance_is_started_once_and_anew_when_it_has_ended() {
 fn the_status_is_what_a_shell_would_say() {
     with_engine(async |fixture| {
         assert_eq!(fixture.run("exit 7").await.0, Some(7));
-        assert_eq!(fixture.run("sh -c 'kill -9 $$'").await.0, Some(137));
+        assert_eq!(fixture.run("sh -c 'kill -9 $$'; exit $?").await.0, Some(137));
         assert_eq!(fixture.run("true").await.0, Some(0));
     });
 }

@@ -26,7 +26,7 @@ async fn call(fixture: &Fixture, id: &roadstead_types::InstanceId, request: &[u8
 }
 
 /// Answers each call with what it says, on a port that needs privileges elsewhere.
-const ECHO: &str = "nc -lk -p 80 -e cat";
+const ECHO: &str = "nc -ll -p 80 -e cat";
 
 #[test]
 fn bytes_pass_both_ways_and_are_counted_exactly() {

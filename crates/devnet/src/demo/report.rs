@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use alloy_primitives::Address;
-use roadstead_types::{Cid, JobId, Market, Token, TokenAmount};
+use roadstead_types::{Cid, JobId, Market, Token, TokenAmount, content};
 use serde::Serialize;
 
 use super::renter::Rented;
@@ -38,8 +38,10 @@ pub struct DemoReport {
     /// The job.
     pub job: JobId,
     /// The graph of the sealed image's blocks.
+    #[serde(with = "content::text")]
     pub image_root: Cid,
     /// The sealed bundle.
+    #[serde(with = "content::text")]
     pub bundle: Cid,
     /// Where the service was called.
     pub url: String,

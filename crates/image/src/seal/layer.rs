@@ -1,12 +1,12 @@
 //! One layer on its way from disk to the store.
 
-use std::{collections::VecDeque, mem, sync::Arc, thread::available_parallelism};
+use std::{collections::VecDeque, future::pending, mem, sync::Arc, thread::available_parallelism};
 
 use bytes::Bytes;
 use roadstead_types::ChunkRef;
 use tokio::{
     sync::mpsc,
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -67,24 +67,38 @@ pub(super) async fn seal(
     let window = available_parallelism().map_or(2, usize::from) + 1;
     let mut under_way: VecDeque<JoinHandle<(ChunkRef, Bytes, u64)>> = VecDeque::new();
     let mut tree = Tree { lists: Levels::new(LIST_WIDTH), file: File::new(), chunks: 0 };
-    loop {
-        while under_way.len() < window {
-            let Some(Cut { raw, consumed }) = cuts.recv().await else { break };
-            let sealers = Arc::clone(sealers);
-            under_way.push_back(spawn_blocking(move || {
-                let chunk = sealers.data.seal(sealers.encoder.encode(&raw));
-                let (reference, block) = reference(chunk, raw.len());
-                (reference, block, consumed)
-            }));
+    let mut more = true;
+    while more || !under_way.is_empty() {
+        tokio::select! {
+            cut = cuts.recv(), if more && under_way.len() < window => match cut {
+                Some(Cut { raw, consumed }) => {
+                    let sealers = Arc::clone(sealers);
+                    under_way.push_back(spawn_blocking(move || {
+                        let chunk = sealers.data.seal(sealers.encoder.encode(&raw));
+                        let (reference, block) = reference(chunk, raw.len());
+                        (reference, block, consumed)
+                    }));
+                }
+                None => more = false,
+            },
+            sealed = oldest(&mut under_way) => {
+                let (reference, block, consumed) = sealed.map_err(SealError::Interrupted)?;
+                put.raw(&reference, block).await?;
+                tree.push(reference, sealers, put).await?;
+                report(consumed);
+            }
         }
-        let Some(oldest) = under_way.pop_front() else { break };
-        let (reference, block, consumed) = oldest.await.map_err(SealError::Interrupted)?;
-        put.raw(&reference, block).await?;
-        tree.push(reference, sealers, put).await?;
-        report(consumed);
     }
     let size = reader.await.map_err(SealError::Interrupted)??;
     tree.finish(size, sealers, put).await
+}
+
+/// Waits for the task that began first and takes it out. Waits for ever where there is none.
+async fn oldest<T>(under_way: &mut VecDeque<JoinHandle<T>>) -> Result<T, JoinError> {
+    let Some(task) = under_way.front_mut() else { return pending().await };
+    let result = task.await;
+    under_way.pop_front();
+    result
 }
 
 /// What grows above the chunks.

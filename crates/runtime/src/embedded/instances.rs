@@ -333,7 +333,7 @@ impl Instances {
         }
         let group = self.control_group(id)?;
         let start = Instant::now();
-        loop {
+        while start.elapsed() < PATIENCE {
             let record = folder.record().map_err(looking())?;
             // Asked before what the shim writes is read, so that nothing it wrote last is missed.
             let has_shim = folder.has_shim().map_err(looking())?;
@@ -348,8 +348,11 @@ impl Instances {
                 (Some(record), Some(state), None) => {
                     let alive = state.init.is_alive();
                     if alive && !has_shim && orphans == Orphans::Adopt {
-                        launch(&self.executable, Task::Adopt, folder.path(), None)?;
-                        // It may be reachable elsewhere now.
+                        let adopted = launch(&self.executable, Task::Adopt, folder.path(), None);
+                        // It may have ended meanwhile; where it did not, it may be reachable elsewhere now.
+                        if state.init.is_alive() {
+                            adopted?;
+                        }
                         continue;
                     }
                     if alive {
@@ -367,12 +370,9 @@ impl Instances {
                 }
                 _ => {}
             }
-            if start.elapsed() > PATIENCE {
-                let error = io::Error::from(io::ErrorKind::TimedOut);
-                return Err(engine_failed("waiting for a shim")(error));
-            }
             thread::sleep(POLL);
         }
+        Err(engine_failed("waiting for a shim")(io::Error::from(io::ErrorKind::TimedOut)))
     }
 
     /// Removes everything of an instance but its image. Nothing watches it any more.

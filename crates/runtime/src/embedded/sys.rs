@@ -30,6 +30,26 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
+/// Gives this process all signals as they are by default. Those that are ignored stay so over the start of a program,
+/// and who started this process may have ignored any.
+pub(crate) fn reset_signals() {
+    // Handler, flags, restorer and mask: zeros mean the default.
+    let default = [0_u64; 4];
+    for number in 1..=*REAL_TIME.end() {
+        // SAFETY: the kernel reads no more than `default` holds and writes nothing. No handler is called afterwards,
+        // so none can be called in vain. Two of the signals have no other action, which is no harm.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::c_long::from(number),
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
+    }
+}
+
 /// `struct pidfd_info` of the kernel in its first version.
 #[repr(C)]
 #[derive(Default)]

@@ -2,7 +2,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use ipld_dagpb::{PbLink, PbNode};
@@ -214,6 +217,26 @@ fn a_put_under_way_when_a_collection_begins_is_spared() {
     drop(collection);
     let _collection = Collection::begin(shared);
     assert!(shared.remove_unless_spared(ids[0]).unwrap(), "that was another collection");
+}
+
+#[test]
+fn of_many_puts_of_one_block_one_says_that_it_was_new() {
+    let home = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(home.path()).unwrap();
+    for number in 0..100_u64 {
+        let (cid, block) = raw(&number.to_be_bytes());
+        let (begin, new) = (Barrier::new(4), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    begin.wait();
+                    let is_new = store.shared.put(&cid, &block).unwrap();
+                    new.fetch_add(usize::from(is_new), Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(new.into_inner(), 1);
+    }
 }
 
 /// Threads put blocks that a collection is about to remove. What was put while it runs is there afterwards.

@@ -13,6 +13,7 @@ use libcontainer::{
 };
 
 use super::seccomp::Filters;
+use crate::embedded::sys;
 
 /// Starts a program under the filters. A program that does not start says why in a pipe that is closed where it does.
 #[derive(Clone)]
@@ -42,10 +43,10 @@ impl Executor for Launcher {
         let args = process.args().as_deref().unwrap_or_default();
         let (program, args) = args.split_first().ok_or(ExecutorError::InvalidArg)?;
         let env = process.env().as_deref().unwrap_or_default();
+        sys::reset_signals();
         if let Err(error) = self.filters.apply() {
             return Err(self.refuse(format!("no filter of system calls: {error}")));
         }
-        // This also gives the program the signals as they are by default, which a clone alone does not.
         let mut command = Command::new(program);
         command.args(args).env_clear();
         command.envs(env.iter().filter_map(|line| line.split_once('=')));

@@ -13,6 +13,9 @@
 //! Bytes wait in memory only while their receiver is slow, and then the sender is not read from. What went into or came
 //! out of the container's socket is counted.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Read, Write},
@@ -33,7 +36,7 @@ use super::{
 use crate::embedded::run::Counters;
 
 /// Connections at once; more wait until one ends.
-const MAX_CONNECTIONS: usize = 1_000;
+pub(super) const MAX_CONNECTIONS: usize = 1_000;
 
 /// How long after the start of the shim a refused connection is tried again: the service may not listen yet.
 const GRACE: Duration = Duration::from_secs(10);
@@ -143,6 +146,8 @@ pub(super) struct Forwarder {
     next: u64,
     counters: Counters,
     buffer: Vec<u8>,
+    /// Connections at once.
+    most: usize,
     /// Until when a refused connection is tried again.
     grace: Instant,
     /// Until when nothing is accepted, where too much is open.
@@ -152,13 +157,14 @@ pub(super) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(super) fn new(listeners: Vec<(TcpListener, u16)>, counters: Counters) -> Self {
+    pub(super) fn new(listeners: Vec<(TcpListener, u16)>, counters: Counters, most: usize) -> Self {
         Self {
             listeners,
             connections: HashMap::new(),
             next: FIRST_CONNECTION,
             counters,
             buffer: vec![0; PIECE],
+            most,
             grace: Instant::now() + GRACE,
             paused: None,
             ends: false,
@@ -201,10 +207,20 @@ impl Forwarder {
         });
     }
 
+    /// Answers an event of [`Poll`] at a listener or at a connection.
+    pub(super) fn answer(&mut self, poll: &Poll, key: u64, flags: EventFlags) {
+        if key >= FIRST_CONNECTION {
+            self.go_on(poll, key, flags);
+        } else {
+            let index = usize::try_from(key - FIRST_LISTENER).unwrap_or(usize::MAX);
+            self.accept(poll, index);
+        }
+    }
+
     /// Accepts from the listener with this index.
-    pub(super) fn accept(&mut self, poll: &Poll, index: usize) {
+    fn accept(&mut self, poll: &Poll, index: usize) {
         for _ in 0..BATCH {
-            if self.connections.len() >= MAX_CONNECTIONS {
+            if self.connections.len() >= self.most {
                 return self.pause(poll);
             }
             let Some((listener, port)) = self.listeners.get(index) else { return };
@@ -228,7 +244,7 @@ impl Forwarder {
     }
 
     /// Goes on with a connection that something happened to.
-    pub(super) fn answer(&mut self, poll: &Poll, key: u64, flags: EventFlags) {
+    fn go_on(&mut self, poll: &Poll, key: u64, flags: EventFlags) {
         let caller = key & !1;
         // An event may have waited while its connection was closed.
         let Some(Connection { port, stage }) = self.connections.remove(&caller) else { return };
@@ -265,7 +281,7 @@ impl Forwarder {
         }
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
-            if self.connections.len() >= MAX_CONNECTIONS {
+            if self.connections.len() >= self.most {
                 self.paused = Some(now + PAUSE);
             } else if self.open(poll).is_err() {
                 self.pause(poll);

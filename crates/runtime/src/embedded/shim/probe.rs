@@ -33,11 +33,12 @@ pub(super) fn run(folder: &Path) -> Result<(), ShimError> {
     let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", all).map_err(io_failed("make mounts private"))?;
     root::mount_memory(folder, 1 << 20)?;
+    std::env::set_current_dir(folder).map_err(io_failed("enter a folder in memory"))?;
     for name in ["lower", "upper", "work", "root"] {
-        fs::create_dir(folder.join(name)).map_err(io_failed("create a folder in memory"))?;
+        fs::create_dir(name).map_err(io_failed("create a folder in memory"))?;
     }
-    let (upper, work) = (folder.join("upper"), folder.join("work"));
-    root::mount_overlay(&[folder.join("lower")], &upper, &work, &folder.join("root"))?;
+    let [upper, work, root] = ["upper", "work", "root"].map(Path::new);
+    root::mount_overlay(&["lower".to_owned()], upper, work, root)?;
     Filters::compile()?.apply()?;
     Ok(())
 }

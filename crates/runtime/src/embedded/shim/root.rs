@@ -37,6 +37,9 @@ const PRIVATE_SIZE: u64 = 48 << 20;
 /// The most bytes of a file of the image that the shim itself reads.
 const MAX_READ: u64 = 1 << 20;
 
+/// Where the container's root is mounted, as its specification says.
+const ROOT: &str = "rootfs";
+
 /// A container's root while it is being made.
 pub(super) struct Root {
     /// The shim's own files.
@@ -45,36 +48,33 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// The root itself, seen from the shim.
-    pub(super) fn path(bundle: &Path) -> PathBuf {
-        bundle.join("rootfs")
-    }
-
     /// Leaves the mounts of the machine and mounts the root of `order` below `private`.
     pub(super) fn mount(private: &Path, order: &Order) -> Result<Self, ShimError> {
         sys::unshare(UnshareFlags::NEWNS).map_err(io_failed("make a mount namespace"))?;
         let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", all).map_err(io_failed("make mounts private"))?;
         mount_memory(private, PRIVATE_SIZE)?;
-        let (writable, root) = (private.join("writable"), Self::path(private));
-        let (upper, work, links) =
-            (writable.join("upper"), writable.join("work"), private.join("layers"));
+        // The container can read the names that a mount was made with, and one page must hold those of all layers. So
+        // they are short, and tell nothing of the machine.
+        std::env::set_current_dir(private).map_err(failed("enter", private))?;
+        let [writable, upper, work] =
+            ["writable", "writable/upper", "writable/work"].map(Path::new);
         let create = |path: &Path| fs::create_dir(path).map_err(failed("create", path));
-        for folder in [&writable, &root, &links] {
+        for folder in [writable, Path::new(ROOT), Path::new("l")] {
             create(folder)?;
         }
-        mount_memory(&writable, order.storage)?;
-        create(&upper)?;
-        create(&work)?;
-        // One page must hold the names of all layers, so they are called by short ones.
+        mount_memory(writable, order.storage)?;
+        create(upper)?;
+        create(work)?;
         let mut layers = Vec::with_capacity(order.layers.len());
         for (index, layer) in order.layers.iter().enumerate() {
-            symlink(layer, links.join(index.to_string())).map_err(failed("link", layer))?;
-            layers.push(PathBuf::from(index.to_string()));
+            let link = format!("l/{index}");
+            symlink(layer, &link).map_err(failed("link", layer))?;
+            layers.push(link);
         }
-        std::env::set_current_dir(&links).map_err(failed("enter", &links))?;
-        mount_overlay(&layers, &upper, &work, &root)?;
+        mount_overlay(&layers, upper, work, Path::new(ROOT))?;
         std::env::set_current_dir("/").map_err(io_failed("leave the folder"))?;
+        let root = private.join(ROOT);
         let folder = File::open(&root).map_err(failed("open", &root))?.into();
         Ok(Self { bundle: private.to_owned(), folder })
     }
@@ -155,28 +155,19 @@ pub(super) fn mount_memory(target: &Path, size: u64) -> Result<(), ShimError> {
         .map_err(io_failed("mount a file system in memory"))
 }
 
-/// Mounts `layers`, the lowest first, with `upper` on top.
+/// Mounts `layers`, the lowest first, with `upper` on top. Their names hold no comma and no colon.
 pub(super) fn mount_overlay(
-    layers: &[PathBuf],
+    layers: &[String],
     upper: &Path,
     work: &Path,
     target: &Path,
 ) -> Result<(), ShimError> {
-    let lower: Vec<_> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.join(":"),
-        escaped(upper),
-        escaped(work)
-    );
+    let lower: Vec<_> = layers.iter().rev().map(String::as_str).collect();
+    let (lower, upper, work) = (lower.join(":"), upper.display(), work.display());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
     mount("roadstead", target, "overlay", flags, text(&options)?.as_c_str())
         .map_err(io_failed("mount an overlay"))
-}
-
-/// A path as an option of a mount.
-fn escaped(path: &Path) -> String {
-    path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
 }
 
 fn text(options: &str) -> Result<CString, ShimError> {

@@ -15,7 +15,13 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use super::{ShimError, forward::Forwarder, io_failed, output::Log, start::Started};
+use super::{
+    ShimError,
+    forward::{Forwarder, MAX_CONNECTIONS},
+    io_failed,
+    output::Log,
+    start::Started,
+};
 use crate::embedded::run::{Counters, RunFolder};
 
 /// How long connections may take to deliver what the container said last.
@@ -39,6 +45,10 @@ const MAX_DESCRIPTORS: u64 = 4_096;
 pub(super) struct Poll(OwnedFd);
 
 impl Poll {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
     pub(super) fn add(&self, source: impl AsFd, key: u64, flags: EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.0, source, EventData::new_u64(key), flags)?)
     }
@@ -49,6 +59,18 @@ impl Poll {
 
     pub(super) fn remove(&self, source: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.0, source)?)
+    }
+
+    /// Waits for events, not longer than until `wake`. Returns the keys that something happened to.
+    pub(super) fn wait(&self, wake: Option<Instant>) -> io::Result<Vec<(u64, EventFlags)>> {
+        let timeout = wake.map(|wake| timeout(wake.saturating_duration_since(Instant::now())));
+        let none = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [none; EVENTS];
+        let count = match epoll::wait(&self.0, &mut events[..], timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => 0,
+            count => count?,
+        };
+        Ok(events[..count].iter().map(|event| (event.data.u64(), event.flags)).collect())
     }
 }
 
@@ -61,11 +83,10 @@ pub(super) fn watch(folder: &RunFolder, started: Started) -> Result<OwnedFd, Shi
     setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })
         .map_err(io_failed("allow more descriptors"))?;
     let waiting = || io_failed::<io::Error>("wait for events");
-    let poll =
-        Poll(epoll::create(CreateFlags::CLOEXEC).map_err(io::Error::from).map_err(waiting())?);
+    let poll = Poll::new().map_err(waiting())?;
     let counters = Counters::open(folder.path())?;
     let log = Log::open(folder.path())?;
-    let forwarder = Forwarder::new(listeners, counters);
+    let forwarder = Forwarder::new(listeners, counters, MAX_CONNECTIONS);
     poll.add(&handle, INIT, EventFlags::IN).map_err(waiting())?;
     poll.add(&output, OUTPUT, EventFlags::IN).map_err(waiting())?;
     forwarder.open(&poll).map_err(waiting())?;
@@ -98,27 +119,15 @@ impl Watch {
     /// Waits for events, not longer than `end`, and answers them. Returns whether the container has ended.
     fn turn(&mut self, end: Option<Instant>) -> Result<bool, ShimError> {
         let wake = [self.forwarder.wake(), end].into_iter().flatten().min();
-        let timeout = wake.map(|wake| timeout(wake.saturating_duration_since(Instant::now())));
-        let mut events =
-            [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-        let count = match epoll::wait(&self.poll.0, &mut events[..], timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => 0,
-            count => count.map_err(io_failed("wait for events"))?,
-        };
         let mut ended = false;
-        for event in &events[..count] {
-            let (key, flags) = (event.data.u64(), event.flags);
+        for (key, flags) in self.poll.wait(wake).map_err(io_failed("wait for events"))? {
             match key {
                 INIT => ended = true,
                 // What cannot be written is lost; the container must not wait for ever.
                 OUTPUT => {
                     let _ = self.log.copy(&self.output);
                 }
-                FIRST_CONNECTION.. => self.forwarder.answer(&self.poll, key, flags),
-                _ => {
-                    let index = usize::try_from(key - FIRST_LISTENER).unwrap_or(usize::MAX);
-                    self.forwarder.accept(&self.poll, index);
-                }
+                _ => self.forwarder.answer(&self.poll, key, flags),
             }
         }
         self.forwarder.try_again(&self.poll);
