@@ -252,7 +252,7 @@ fn what_is_no_image_is_one_clear_error_and_costs_nothing() {
         let expected = format!("error: the image {} cannot be used: ", path.display());
         assert!(error.contains(&expected), "{error}");
         assert!(!error.contains("opens job"), "{error}");
-        assert_eq!(roadstead.files(), [file.clone()]);
+        assert_eq!(roadstead.files(), std::slice::from_ref(&file));
     }
 }
 

@@ -40,14 +40,15 @@ const FLOORS: [(&str, Floor); 18] = [
 
 /// Heavy dependencies, and the only crates that may name them. Crates that exist for tests may as well. A name
 /// stands for its family: `alloy` is also every `alloy-*`.
-const HEAVY: [(&[&str], &[&str]); 9] = [
+const HEAVY: [(&[&str], &[&str]); 10] = [
     (&["revm"], &["roadstead-devchain"]),
     (&["alloy"], &["roadstead-chain", "roadstead-devchain"]),
     (&["libp2p"], &["roadstead-net"]),
     (&["bollard", "libcontainer"], &["roadstead-runtime"]),
     (&["ipfs-api"], &["roadstead-store"]),
     (&["rusqlite"], &["roadstead-journal"]),
-    (&["aes-gcm", "hpke"], &["roadstead-crypto"]),
+    (&["rustls", "hyper-rustls"], &["roadstead-store"]),
+    (&["aes-gcm", "blake3", "hpke"], &["roadstead-crypto"]),
     (&["foundry-compilers"], &["xtask"]),
     (&["clap", "comfy-table", "indicatif"], &["roadstead-cli", "xtask"]),
 ];

@@ -1,6 +1,11 @@
 //! The provider's side of the demonstration.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use roadstead_core::{
     Offer, Refusal,
@@ -29,8 +34,13 @@ pub(super) enum Service {
     /// Not there yet.
     #[default]
     Awaited,
-    /// It runs, and its ports can be called under these URLs.
-    Running(BTreeMap<u16, String>),
+    /// It runs.
+    Running {
+        /// Under which URL each of its ports can be called.
+        urls: BTreeMap<u16, String>,
+        /// How long the provider took since it had learned of the job.
+        after: Duration,
+    },
     /// It never will.
     Refused(Refusal),
 }
@@ -62,10 +72,15 @@ impl Host {
         report(DemoEvent::Registered(register(&ports, &keys, address, &profile).await?));
 
         let (tell, service) = watch::channel(Service::Awaited);
+        let seen = OnceLock::new();
         let events = move |event| {
             match &event {
+                ProviderEvent::JobSeen { .. } => {
+                    seen.get_or_init(Instant::now);
+                }
                 ProviderEvent::Running { urls, .. } => {
-                    tell.send_replace(Service::Running(urls.clone()));
+                    let after = seen.get().map(Instant::elapsed).unwrap_or_default();
+                    tell.send_replace(Service::Running { urls: urls.clone(), after });
                 }
                 ProviderEvent::Refused { refusal, .. } => {
                     tell.send_replace(Service::Refused(refusal.clone()));

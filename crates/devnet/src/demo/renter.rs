@@ -171,12 +171,12 @@ impl Renter {
             Ok(Ok(known)) => known.clone(),
             Ok(Err(_)) | Err(_) => return Err(silent("did not bring the container to run")),
         };
-        let urls = match known {
-            Service::Running(urls) => urls,
+        let (urls, after) = match known {
+            Service::Running { urls, after } => (urls, after),
             Service::Refused(refusal) => return Err(DemoError::Refused(refusal)),
             Service::Awaited => return Err(silent("did not bring the container to run")),
         };
-        clock.lap(|timings| &mut timings.deploy);
+        clock.note(|timings| &mut timings.deploy, after);
         let url = urls.into_values().next().ok_or(DemoError::NoPort)?;
         let answer = timeout(PATIENCE, call(&url)).await;
         let answer = answer.unwrap_or(Err(silent("did not let the service be called")))?;

@@ -1,6 +1,6 @@
 //! What the demonstration returns.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::Address;
 use roadstead_types::{Cid, JobId, Market, Token, TokenAmount, content};
@@ -86,7 +86,7 @@ pub struct DemoTimings {
     pub publish: u64,
     /// Job opened, the approval included.
     pub open: u64,
-    /// From the opening, of which the provider learns by the event alone, until the container ran.
+    /// At the provider: from the event until the container ran. It may begin before the publisher has its receipt.
     pub deploy: u64,
     /// Until the service had answered.
     pub first_response: u64,
@@ -139,8 +139,12 @@ impl Stopwatch {
 
     /// Ends the current stage, which is the one that `stage` names.
     pub(super) fn lap(&mut self, stage: fn(&mut DemoTimings) -> &mut u64) {
-        let milliseconds = self.lap_started.elapsed().as_millis();
-        *stage(&mut self.timings) = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+        self.note(stage, self.lap_started.elapsed());
+    }
+
+    /// Ends a stage that was measured elsewhere.
+    pub(super) fn note(&mut self, stage: fn(&mut DemoTimings) -> &mut u64, took: Duration) {
+        *stage(&mut self.timings) = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.lap_started = Instant::now();
     }
 }
