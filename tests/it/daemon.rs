@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use alloy::{primitives::U256, providers::Provider};
-use roadstead_core::ports::Call;
+use roadstead_core::{Offer, ports::Call};
 use roadstead_devchain::{Config, Devchain, serve};
 use roadstead_devnet::ChainChoice;
 use roadstead_provider::{Daemon, DaemonError, ProviderEvent};
@@ -23,11 +23,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(market: &TestMarket) -> Self {
+        Self::start_with(market, offer()).await
+    }
+
+    pub(crate) async fn start_with(market: &TestMarket, offer: Offer) -> Self {
         let ports = market.provider().await;
         let (said, events) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let report = move |event| said.try_send(event).unwrap();
-        let daemon = Daemon::new(ports, &market.market(), market.provider_keys(), offer(), report);
+        let daemon = Daemon::new(ports, &market.market(), market.provider_keys(), offer, report);
         let task = tokio::spawn(daemon.run(stop.clone()));
         Self { events, task, stop }
     }

@@ -22,7 +22,7 @@ use roadstead_types::{
 
 use crate::{
     daemon::{Running, open_job},
-    market::{EVERY_CHAIN, PATIENCE, SOURCE, TestMarket, amount, tokens},
+    market::{EVERY_CHAIN, PATIENCE, SOURCE, TestMarket, amount, offer, tokens},
 };
 
 async fn embedded() -> TestMarket {
@@ -93,6 +93,56 @@ async fn a_new_daemon_adopts_what_the_last_one_started() {
         assert_eq!(earned, U256::from(50_000), "{chain}: paid once");
         second.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_runs_is_adopted_even_if_it_would_not_be_taken_any_more_nor_fetched() {
+    let market = embedded().await;
+    let mut daemon = Running::start(&market).await;
+    let Prepared { terms, source, bundle } = market.prepare(market.deal(1)).await;
+    let job = open_with(&market, terms.clone(), &source).await;
+    daemon.until(|event| matches!(event, ProviderEvent::StartFeePaid { .. })).await;
+    daemon.stop().await;
+
+    // Prices rose, the machine is full, the publisher is away and the cache lost the image.
+    for block in market.store.blocks() {
+        market.store.lose(&block);
+    }
+    for block in market.cache.blocks().into_iter().filter(|block| *block != bundle) {
+        market.cache.lose(&block);
+    }
+    let mut dear = offer();
+    dear.prices.cpu *= 2;
+    dear.capacity.memory = 0;
+    let mut daemon = Running::start_with(&market, dear).await;
+    daemon.until(|event| matches!(event, ProviderEvent::Running { .. })).await;
+    assert_eq!(market.engine.starts(&InstanceId::first(job)), 1);
+    daemon.stop().await;
+
+    // Without its bundle it cannot be taken over, and still nobody touches it.
+    market.cache.lose(&bundle);
+    let mut daemon = Running::start(&market).await;
+    daemon.until(|event| matches!(event, ProviderEvent::DeployFailed { .. })).await;
+    let observed = market.engine.observe(&InstanceId::first(job)).await.unwrap().unwrap();
+    assert_eq!(observed.phase, Phase::Running);
+    let publisher = market.publisher().await;
+    close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    assert_empty(&market).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_ended_and_cannot_be_started_again_is_not_refused() {
+    let market = embedded().await;
+    let mut daemon = Running::start(&market).await;
+    let (job, _) = open_job(&market, 1).await;
+    daemon.until(|event| matches!(event, ProviderEvent::StartFeePaid { .. })).await;
+    market.engine.refuse("not now");
+    market.engine.exit(&InstanceId::first(job), 1);
+    daemon.until(|event| matches!(event, ProviderEvent::DeployFailed { .. })).await;
+    let ports = market.provider().await;
+    assert_eq!(ports.reader.job(job).await.unwrap().status(), JobStatus::Open);
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -134,9 +134,6 @@ pub fn admit(
     capabilities: &Capabilities,
     used: &Resources<u64>,
 ) -> Result<(), Refusal> {
-    if bundle.version != BUNDLE_VERSION {
-        return Err(Refusal::Version { found: bundle.version });
-    }
     let found = bundle.workload.containers.len();
     if found == 0 || found > capabilities.containers {
         return Err(Refusal::Containers { found, max: capabilities.containers });

@@ -5,7 +5,11 @@
 //! ```
 //!
 //! Every step finds what an earlier attempt left and goes on from there, so a deployment that was cut off, by an error
-//! or by the end of the process, is repeated from its beginning. Applied to a job that runs, it adopts its instance.
+//! or by the end of the process, is repeated from its beginning.
+//!
+//! Where the engine has an instance of the job, the job was admitted before: it is adopted or started anew, never judged
+//! again and never refused, whatever the offer says by now. One that runs needs no image, so it is adopted even where
+//! its image can be had no more.
 
 use std::{collections::BTreeMap, str, sync::Arc};
 
@@ -14,15 +18,15 @@ use roadstead_core::{
     Offer, Refusal, admit,
     ports::{
         BlockSource, ContentError, EngineError, ExposeError, InstanceSpec, Limits, Network,
-        OpenError,
+        OpenError, Phase,
     },
 };
 use roadstead_crypto::BundleRecipient;
 use roadstead_image::{OpenLimits, open};
 use roadstead_store::{FetchLimits, FetchProgress, fetch, fetch_block};
 use roadstead_types::{
-    Bundle, BundleBinding, BundledContainer, ImageKey, ImageReference, InstanceId, JobId, Terms,
-    TokenAmount,
+    Bundle, BundleBinding, BundleFormatError, BundledContainer, ImageKey, ImageReference,
+    InstanceId, JobId, Terms, TokenAmount,
     content::{RAW, content_id},
 };
 
@@ -81,6 +85,9 @@ pub enum DeployError {
     /// It cannot be called.
     #[error(transparent)]
     Expose(#[from] ExposeError),
+    /// It ran before, so it is not refused for this.
+    #[error("what ran before cannot be taken over")]
+    Adopt(#[source] Box<Self>),
     /// The blocks that it has are too slow in coming.
     #[error("it was not brought to run within {} minutes", crate::daemon::PATIENCE.as_secs() / 60)]
     TooSlow,
@@ -96,6 +103,10 @@ impl DeployError {
                 Some(Refusal::BadBundle { reason: reason(error) })
             }
             Self::Image(error) if !error.is_retryable() => {
+                Some(Refusal::BadImage { reason: reason(error) })
+            }
+            // Its whole graph was fetched, so a block that is not there is none of its graph.
+            Self::Open(OpenError::Content(error @ ContentError::Absent { .. })) => {
                 Some(Refusal::BadImage { reason: reason(error) })
             }
             Self::Open(error) if !error.is_retryable() => {
@@ -129,22 +140,39 @@ impl Host {
 
     /// Makes the job run; returns where its ports can be called.
     pub(crate) async fn deploy(&self, order: &Order) -> Result<BTreeMap<u16, String>, DeployError> {
+        let found = self.ports.engine.observe(&InstanceId::first(order.job)).await?;
+        match found.map(|found| found.phase) {
+            None => self.deploy_from(order, None).await,
+            Some(phase) => self
+                .deploy_from(order, Some(phase))
+                .await
+                .map_err(|error| DeployError::Adopt(Box::new(error))),
+        }
+    }
+
+    async fn deploy_from(
+        &self,
+        order: &Order,
+        found: Option<Phase>,
+    ) -> Result<BTreeMap<u16, String>, DeployError> {
         let (job, tenant) = (order.job, order.terms.publisher);
         let bundle = self.fetch_bundle(order).await?;
-        self.reserve(order, &bundle)?;
+        self.reserve(order, &bundle, found.is_some())?;
         self.tell(ProviderEvent::Admitted { job });
 
         let images: Vec<_> = bundle.workload.containers.iter().map(|each| &each.image).collect();
         let key = |image: &ImageReference| ImageKey { tenant, image: image.image };
         let needs: Vec<_> = images.iter().map(|image| (image.root, key(image))).collect();
         self.holdings.needs_images(job, &needs);
-        self.fetch_images(order, &bundle).await?;
-        self.tell(ProviderEvent::Starting { job });
-        for image in images {
-            let blocks: Arc<dyn BlockSource> = self.ports.cache.clone();
-            let limits = OpenLimits::for_bytes(self.offer.image_size);
-            let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
-            self.ports.engine.prepare(&key(image), &opened).await?;
+        if !matches!(found, Some(Phase::Running | Phase::Frozen)) {
+            self.fetch_images(order, &bundle).await?;
+            self.tell(ProviderEvent::Starting { job });
+            for image in images {
+                let blocks: Arc<dyn BlockSource> = self.ports.cache.clone();
+                let limits = OpenLimits::for_bytes(self.offer.image_size);
+                let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
+                self.ports.engine.prepare(&key(image), &opened).await?;
+            }
         }
         self.apply(order, &bundle).await
     }
@@ -191,10 +219,11 @@ impl Host {
         let unreadable = |reason| DeployError::Refused(Refusal::BadBundle { reason });
         let opened = self.keys.encryption.open_bundle(&block, &binding, BundleRecipient::Provider);
         let opened = opened.map_err(|error| unreadable(error.to_string()))?;
-        // What serde says of a text may quote it, and this text is full of secrets.
-        serde_json::from_slice(&opened).map_err(|error| {
-            let place = format!("line {}, column {}", error.line(), error.column());
-            unreadable(format!("its content is not understood at {place}"))
+        Bundle::from_json(&opened).map_err(|error| match error {
+            BundleFormatError::Version { found } => {
+                DeployError::Refused(Refusal::Version { found })
+            }
+            error @ BundleFormatError::Malformed { .. } => unreadable(error.to_string()),
         })
     }
 
@@ -220,11 +249,18 @@ impl Host {
         }
     }
 
-    fn reserve(&self, order: &Order, bundle: &Bundle) -> Result<(), DeployError> {
+    /// Takes the job, unless it was taken before.
+    fn reserve(
+        &self,
+        order: &Order,
+        bundle: &Bundle,
+        is_admitted: bool,
+    ) -> Result<(), DeployError> {
         let capabilities = self.ports.engine.capabilities();
-        let reservation = bundle.workload.reservation;
-        let admit =
+        let judge =
             |used: &_| admit(&order.terms, order.deposit, bundle, &self.offer, &capabilities, used);
+        let admit = |used: &_| if is_admitted { Ok(()) } else { judge(used) };
+        let reservation = bundle.workload.reservation;
         self.holdings.reserve(order.job, reservation, admit).map_err(DeployError::Refused)
     }
 

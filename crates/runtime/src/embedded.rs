@@ -44,7 +44,8 @@ use shim::Task;
 /// - The time it takes to make a container is not counted as the container's CPU time.
 /// - After the death of its shim an instance goes on. It is watched again at the next [`Engine::observe`],
 ///   [`Engine::apply`], [`Engine::usage`] or [`Engine::freeze`]: its ports are forwarded from the same addresses where
-///   these are still free. How it ended is then known with Linux 6.15 or newer.
+///   these are still free. How it ended is then known with Linux 6.15 or newer, and with older ones where whoever
+///   waits for orphans is slow.
 #[derive(Debug)]
 pub struct EmbeddedEngine {
     images: Arc<Images>,

@@ -26,6 +26,44 @@ pub struct Bundle {
     pub start: Start,
 }
 
+/// Why a text is not a bundle. It never quotes the text, which is full of secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BundleFormatError {
+    /// Written by a version with another format.
+    #[error("version {found}; this build reads version {BUNDLE_VERSION}")]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// Not JSON, or a field is missing, unknown or of the wrong type.
+    #[error("not understood at line {line}, column {column}")]
+    Malformed {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+}
+
+impl Bundle {
+    /// Reads the JSON form.
+    pub fn from_json(text: &[u8]) -> Result<Self, BundleFormatError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let malformed = |error: serde_json::Error| BundleFormatError::Malformed {
+            line: error.line(),
+            column: error.column(),
+        };
+        let Versioned { version } = serde_json::from_slice(text).map_err(malformed)?;
+        if version != BUNDLE_VERSION {
+            return Err(BundleFormatError::Version { found: version });
+        }
+        serde_json::from_slice(text).map_err(malformed)
+    }
+}
+
 /// A container with its sealed image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,4 +93,18 @@ pub struct BundleBinding {
     pub publisher: Address,
     /// Whom it is for.
     pub provider: Address,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_version_is_told_from_a_text_that_is_none() {
+        let later = Bundle::from_json(br#"{"version":2,"something":"new"}"#);
+        assert_eq!(later, Err(BundleFormatError::Version { found: 2 }));
+        let other = Bundle::from_json(br#"{"version":1,"password":"hunter2"}"#).unwrap_err();
+        assert_eq!(other, BundleFormatError::Malformed { line: 1, column: 23 });
+        assert!(!other.to_string().contains("hunter2"));
+    }
 }

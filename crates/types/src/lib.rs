@@ -23,7 +23,9 @@ mod time;
 mod workload;
 
 pub use amount::{AmountError, Token, TokenAmount};
-pub use bundle::{BUNDLE_VERSION, Bundle, BundleBinding, BundledContainer, Start};
+pub use bundle::{
+    BUNDLE_VERSION, Bundle, BundleBinding, BundleFormatError, BundledContainer, Start,
+};
 pub use cid::Cid;
 pub use deployment::{Deployment, DeploymentId};
 pub use image::{ChunkRef, ImageId, ImageKey, ImageReference};

@@ -75,10 +75,15 @@ fn many_connections_wait_for_each_other_without_harm() {
 #[test]
 fn the_last_words_arrive_after_the_end() {
     with_engine(async |fixture| {
-        let mut spec = fixture.script(&TestImage::busybox(), "echo goodbye | nc -l -p 7777").await;
+        let mut spec = fixture.script(&TestImage::busybox(), "").await;
+        // Becomes the program that answers, and ends with it.
+        let command = ["nc", "-l", "-p", "7777", "-e", "echo", "goodbye"];
+        container_of(&mut spec).command = Some(command.map(str::to_owned).to_vec());
         container_of(&mut spec).ports = vec![7_777];
-        fixture.engine().apply(&spec).await.unwrap();
-        assert_eq!(call(fixture, &spec.id, b"").await, b"goodbye\n");
+        let at = address(&fixture.engine().apply(&spec).await.unwrap());
+        let mut answer = String::new();
+        TcpStream::connect(at).await.unwrap().read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "goodbye\n");
         let ended = fixture.ended(&spec.id).await;
         assert!(matches!(ended, Phase::Exited { status: Some(0), .. }), "{ended:?}");
         assert_eq!(fixture.engine().usage(&spec.id).await.unwrap().network_out, Some(8));

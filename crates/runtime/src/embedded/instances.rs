@@ -47,6 +47,7 @@ use super::{
     process::ProcessId,
     run::{Exit, Record, RunFolder, State},
     shim::{Task, newest_output},
+    sys::shell_status,
 };
 
 /// The most ports of a container.
@@ -59,6 +60,10 @@ const MAX_PIDS: u32 = 1 << 22;
 
 /// How long a shim may take to say that it runs, or how its container ended.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a new shim is started for an instance before that counts as an error, and how long after a failure.
+const ADOPTIONS: u32 = 4;
+const ADOPTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often that is looked at.
 const POLL: Duration = Duration::from_millis(5);
@@ -332,7 +337,7 @@ impl Instances {
             return Ok(None);
         }
         let group = self.control_group(id)?;
-        let start = Instant::now();
+        let (start, mut failures) = (Instant::now(), 0);
         while start.elapsed() < PATIENCE {
             let record = folder.record().map_err(looking())?;
             // Asked before what the shim writes is read, so that nothing it wrote last is missed.
@@ -348,11 +353,17 @@ impl Instances {
                 (Some(record), Some(state), None) => {
                     let alive = state.init.is_alive();
                     if alive && !has_shim && orphans == Orphans::Adopt {
-                        let adopted = launch(&self.executable, Task::Adopt, folder.path(), None);
-                        // It may have ended meanwhile; where it did not, it may be reachable elsewhere now.
-                        if state.init.is_alive() {
-                            adopted?;
+                        if let Err(error) =
+                            launch(&self.executable, Task::Adopt, folder.path(), None)
+                        {
+                            failures += 1;
+                            if failures == ADOPTIONS {
+                                return Err(error);
+                            }
+                            // It may be ending, which takes a moment in which nobody can enter its network.
+                            thread::sleep(ADOPTION_PAUSE);
                         }
+                        // It may be reachable elsewhere now.
                         continue;
                     }
                     if alive {
@@ -360,7 +371,8 @@ impl Instances {
                         return if orphans == Orphans::Adopt { obey(instance) } else { instance };
                     }
                     if !has_shim {
-                        let exit = folder.finish(&state, &group, None).map_err(looking())?;
+                        let status = state.init.exit_code().map(shell_status);
+                        let exit = folder.finish(&state, &group, status).map_err(looking())?;
                         return instance(record, Standing::Ended(exit));
                     }
                 }

@@ -32,6 +32,14 @@ impl ProcessId {
         Pid::from_raw(self.number).and_then(Self::of) == Some(self)
     }
 
+    /// How it ended, as `wait` tells it, while nobody has waited for it yet; `None` before and after.
+    pub(crate) fn exit_code(self) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.number)).ok()?;
+        let fields = fields(&stat)?;
+        let is_this = fields.get(START)?.parse() == Ok(self.start) && boot() == Some(self.boot);
+        (is_this && fields.first() == Some(&"Z")).then(|| fields.get(EXIT_CODE)?.parse().ok())?
+    }
+
     /// A handle on it, which keeps meaning this process; `None` where it has ended.
     pub(crate) fn open(self) -> io::Result<Option<OwnedFd>> {
         let Some(number) = Pid::from_raw(self.number) else { return Ok(None) };
@@ -53,15 +61,20 @@ impl ProcessId {
     }
 }
 
-/// The start time in a line of `/proc/PID/stat`. The name before it may hold anything, also brackets.
-fn start_of_living(stat: &str) -> Option<u64> {
+/// Where fields of `/proc/PID/stat` are behind the name, the first of them being the state.
+const START: usize = 19;
+const EXIT_CODE: usize = 49;
+
+/// The fields of a line of `/proc/PID/stat` behind the name, which may hold anything, also brackets.
+fn fields(stat: &str) -> Option<Vec<&str>> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    // The state was field 3.
-    fields.nth(18)?.parse().ok()
+    Some(rest.split_whitespace().collect())
+}
+
+fn start_of_living(stat: &str) -> Option<u64> {
+    let fields = fields(stat)?;
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    if ended { None } else { fields.get(START)?.parse().ok() }
 }
 
 /// What tells this boot of the machine from others: the last part of its random id.
@@ -85,12 +98,16 @@ mod tests {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let id = ProcessId::of(number(&child)).unwrap();
         assert!(id.is_alive());
+        assert_eq!(id.exit_code(), None);
         let handle = id.open().unwrap().unwrap();
         id.signal(Signal::KILL).unwrap();
         let mut ended = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut ended, None).unwrap();
         assert!(!id.is_alive(), "a zombie counts as ended");
+        assert_eq!(id.exit_code(), Some(Signal::KILL.as_raw()));
+        assert_eq!(ProcessId { start: id.start + 1, ..id }.exit_code(), None);
         child.wait().unwrap();
+        assert_eq!(id.exit_code(), None);
         assert!(id.open().unwrap().is_none());
         id.signal(Signal::KILL).unwrap();
     }

@@ -45,6 +45,7 @@ use super::{
     control_group::ControlGroup,
     files::{FileError, failed, read_all},
     order::{LOCKED, MAX_ORDER, Order, Report},
+    process::ProcessId,
     run::{RunFolder, State},
     sys,
 };
@@ -227,7 +228,7 @@ fn watch_to_the_end(
     release_standard_streams()?;
     let is_child = started.is_child;
     let handle = watch::watch(folder, started)?;
-    let status = if is_child { wait(state)? } else { exit_code(&handle) };
+    let status = if is_child { wait(state)? } else { exit_code(state.init, &handle) };
     folder.finish(state, &group, status)?;
     Ok(())
 }
@@ -242,11 +243,12 @@ fn wait(state: &State) -> Result<Option<i32>, ShimError> {
     Ok(waited.map(|(_, status)| sys::shell_status(status.as_raw())))
 }
 
-/// The status of a process that has ended and that somebody else waits for; `None` where it cannot be known.
-fn exit_code(handle: impl AsFd) -> Option<i32> {
+/// The status of a process that has ended and that somebody else waits for, has waited for, or never does; `None` where
+/// it cannot be known.
+fn exit_code(init: ProcessId, handle: impl AsFd) -> Option<i32> {
     EXIT_CODE_TRIES.iter().find_map(|pause| {
         std::thread::sleep(std::time::Duration::from_millis(*pause));
-        sys::exit_code(&handle).map(sys::shell_status)
+        init.exit_code().or_else(|| sys::exit_code(&handle)).map(sys::shell_status)
     })
 }
 

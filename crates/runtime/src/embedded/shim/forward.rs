@@ -203,7 +203,9 @@ impl Forwarder {
         self.listeners.clear();
         self.connections.retain(|_, connection| match &connection.stage {
             Stage::Open(ends) => !ends[Side::Caller as usize].told_all,
-            Stage::Waiting(..) | Stage::Connecting(..) => false,
+            // The container may have spoken and ended before this was noticed.
+            Stage::Connecting(..) => true,
+            Stage::Waiting(..) => false,
         });
     }
 
@@ -314,7 +316,7 @@ impl Forwarder {
 
     fn wait(&mut self, key: u64, port: u16, caller: TcpStream) {
         let until = Instant::now() + PAUSE;
-        if until < self.grace {
+        if until < self.grace && !self.ends {
             let stage = Stage::Waiting(caller, until);
             self.connections.insert(key, Connection { port, stage });
         }
@@ -347,12 +349,20 @@ impl Forwarder {
             Side::Container => (EventFlags::OUT, EventFlags::IN),
         };
         if flags.intersects(inward | broken) {
-            let moved = transfer(caller, container, &mut self.buffer)?;
-            self.counters.add_incoming(moved.written);
+            let mut written = container.flush()?;
+            caller.read_for(container, &mut self.buffer)?;
+            written += container.flush()?;
+            self.counters.add_incoming(written);
+            caller.tell(container)?;
         }
         if flags.intersects(outward | broken) {
-            let moved = transfer(container, caller, &mut self.buffer)?;
-            self.counters.add_outgoing(moved.read);
+            caller.flush()?;
+            let read = container.read_for(caller, &mut self.buffer)?;
+            self.counters.add_outgoing(read);
+            // Whoever has an answer finds it counted.
+            self.publish();
+            caller.flush()?;
+            container.tell(caller)?;
         }
         Ok(())
     }
@@ -371,6 +381,37 @@ impl End {
                 (false, false) => poll.change(&self.stream, key, interest)?,
             }
             self.interest = interest;
+        }
+        Ok(())
+    }
+
+    /// Reads one piece for the other end, where that waits for one. Returns how much it was.
+    fn read_for(&mut self, other: &mut Self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.said_all || !other.pending.is_empty() {
+            return Ok(0);
+        }
+        match self.stream.read(buffer) {
+            Ok(0) => self.said_all = true,
+            Ok(count) => {
+                other.pending = buffer[..count].to_vec();
+                return Ok(count);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+        Ok(0)
+    }
+
+    /// Tells the other end that there will be no more, once that is so.
+    fn tell(&self, other: &mut Self) -> io::Result<()> {
+        if self.said_all && other.pending.is_empty() && !other.told_all {
+            other.told_all = true;
+            match other.stream.shutdown(Shutdown::Write) {
+                Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -394,41 +435,6 @@ impl End {
         }
         Ok(written)
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Moved {
-    read: usize,
-    written: usize,
-}
-
-/// Moves one piece from one end to the other, and the news that there will be no more.
-fn transfer(from: &mut End, to: &mut End, buffer: &mut [u8]) -> io::Result<Moved> {
-    let mut moved = Moved { read: 0, written: to.flush()? };
-    if to.pending.is_empty() && !from.said_all {
-        match from.stream.read(buffer) {
-            Ok(0) => from.said_all = true,
-            Ok(count) => {
-                moved.read = count;
-                to.pending = buffer[..count].to_vec();
-                moved.written += to.flush()?;
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if from.said_all && to.pending.is_empty() && !to.told_all {
-        to.told_all = true;
-        match to.stream.shutdown(Shutdown::Write) {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(moved)
 }
 
 fn dial(port: u16) -> io::Result<Dialled> {
