@@ -6,7 +6,7 @@ use alloy::{primitives::U256, providers::Provider};
 use roadstead_core::{Offer, ports::Call};
 use roadstead_devchain::{Config, Devchain, serve};
 use roadstead_devnet::ChainChoice;
-use roadstead_provider::{Daemon, DaemonError, ProviderEvent};
+use roadstead_provider::{Daemon, DaemonError, Ports, ProviderEvent};
 use roadstead_publisher::{OpenRequest, Prepared, open};
 use roadstead_types::{JobId, Terms};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -27,7 +27,10 @@ impl Running {
     }
 
     pub(crate) async fn start_with(market: &TestMarket, offer: Offer) -> Self {
-        let ports = market.provider().await;
+        Self::start_on(market, market.provider().await, offer)
+    }
+
+    pub(crate) fn start_on(market: &TestMarket, ports: Ports, offer: Offer) -> Self {
         let (said, events) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let report = move |event| said.try_send(event).unwrap();

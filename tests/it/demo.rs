@@ -75,10 +75,11 @@ fn people_get_a_table_that_says_what_is_not_there_yet() {
 
 #[test]
 fn interrupted_while_the_job_is_open_it_closes_the_job() {
-    for chain in ["embedded", "anvil"] {
+    // The second as if the terminal were closed.
+    for (chain, signal) in [("embedded", Signal::INT), ("anvil", Signal::HUP)] {
         let roadstead = Roadstead::new();
         let demo = roadstead.command(&["demo", "--chain", chain]).spawn().unwrap();
-        let (status, rest) = signal_after(demo, "The container runs", Signal::INT);
+        let (status, rest) = signal_after(demo, "The container runs", signal);
         assert_eq!(status, 130, "{chain}: {rest}");
         assert!(rest.contains("The container and its image are gone."), "{chain}: {rest}");
         assert!(rest.contains("The job was closed, "), "{chain}: {rest}");

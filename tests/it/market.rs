@@ -79,7 +79,12 @@ impl TestMarket {
     }
 
     pub(crate) async fn provider(&self) -> roadstead_provider::Ports {
-        let client = MarketClient::connect(self.market()).await.unwrap();
+        self.provider_of(self.market()).await
+    }
+
+    /// The provider's ports, with other facts about the market.
+    pub(crate) async fn provider_of(&self, market: Market) -> roadstead_provider::Ports {
+        let client = MarketClient::connect(market).await.unwrap();
         let account = client.account(self.local.provider.clone());
         let poll_interval = client.poll_interval();
         let client = Arc::new(client);

@@ -34,11 +34,11 @@ pub(crate) struct Demo {
     #[arg(long, env = "ROADSTEAD_CHAIN", default_value = "embedded", value_name = "CHAIN")]
     pub(crate) chain: ChainChoice,
 
-    /// An OCI image to run: a layout folder or an archive. The first TCP port that it exposes is called
+    /// An OCI image to run: a layout folder or an archive. The smallest TCP port that it exposes is called
     #[arg(long, value_name = "PATH", conflicts_with = "workload")]
     pub(crate) image: Option<PathBuf>,
 
-    /// A workload manifest to run. The first port of its container is called
+    /// A workload manifest to run. The smallest port of its container is called
     #[arg(long, value_name = "FILE")]
     pub(crate) workload: Option<PathBuf>,
 

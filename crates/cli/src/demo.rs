@@ -66,7 +66,12 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
             played = &mut playing => break played,
             () = signals.next() => {}
         }
-        if stop.interrupt.is_cancelled() {
+        if stop.abandon.is_cancelled() {
+            let left = folder.keep();
+            anyhow::bail!("given up while containers were being removed; see {}", left.display());
+        } else if stop.interrupt.is_cancelled() {
+            progress
+                .line("Giving up: only the containers are removed. Once more to leave even these.");
             stop.abandon.cancel();
         } else {
             progress.line("Interrupted: closing what is open. Once more to give that up.");
@@ -75,6 +80,11 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
     };
     progress.finish();
     let cleaned = home.clean_up(folder, command.keep, &progress);
+    if let Err(error) = &cleaned
+        && played.is_err()
+    {
+        progress.line(with_causes(error.as_ref()));
+    }
 
     let report = match played {
         Err(DemoError::Interrupted { refund }) => {
@@ -90,10 +100,11 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
     if command.json { output::print_json(&report) } else { Ok(output::print(table(&report))?) }
 }
 
-/// Ctrl-C and SIGTERM.
+/// Ctrl-C, SIGTERM, and the end of the terminal.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -101,14 +112,16 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) {
-        // Cancel-safe, both: a signal is not lost by not being waited for.
+        // Cancel-safe, all: a signal is not lost by not being waited for.
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -12,6 +12,7 @@ use roadstead_devnet::{
     demo::{DemoError, WorkloadError},
 };
 use roadstead_types::{ManifestError, Problem};
+use rustix::process::geteuid;
 
 /// Exit status of a command that the user interrupted, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -71,7 +72,7 @@ fn hint(error: &DemoError) -> Option<&'static str> {
         DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => {
             Some("is there a development chain at that address? `anvil` starts one")
         }
-        DemoError::Engine(EngineError::Unusable { .. }) => {
+        DemoError::Engine(EngineError::Unusable { .. }) if !geteuid().is_root() => {
             Some("containers need root on Linux: run it with sudo")
         }
         DemoError::Workload(WorkloadError::NoPort { .. }) | DemoError::NoPort => {

@@ -3,6 +3,8 @@
 //! Everything here was written by a stranger: what passes is bounded in size, in money and in what it asks of the
 //! machine. A refusal is final for that job, because neither terms nor bundle ever change.
 
+use std::time::Duration;
+
 use roadstead_types::{
     BUNDLE_VERSION, Bundle, Problem, Resource, Resources, Seconds, Terms, TokenAmount,
 };
@@ -109,6 +111,12 @@ pub enum Refusal {
         least: Seconds,
         /// At most.
         most: Seconds,
+    },
+    /// Its bundle or its image could not be had in all this time.
+    #[error("it could not be brought to run within {} minutes", within.as_secs() / 60)]
+    Unreachable {
+        /// How long it was tried.
+        within: Duration,
     },
     /// Its image can never run here.
     #[error("its image cannot be run: {reason}")]

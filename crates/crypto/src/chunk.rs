@@ -20,7 +20,7 @@ use alloy_primitives::B256;
 use hkdf::Hkdf;
 use roadstead_types::ChunkKey;
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{InvalidKey, sha256};
 
@@ -76,7 +76,11 @@ impl DedupeSecret {
     pub fn gear(&self) -> Zeroizing<[u64; 256]> {
         let mut bytes = Zeroizing::new([0; 256 * size_of::<u64>()]);
         let mut hasher = blake3::Hasher::new_derive_key(GEAR_CONTEXT);
-        hasher.update(&*self.0).finalize_xof().fill(&mut *bytes);
+        let mut output = hasher.update(&*self.0).finalize_xof();
+        output.fill(&mut *bytes);
+        // Neither is wiped when it is dropped.
+        output.zeroize();
+        hasher.zeroize();
         let mut table = Zeroizing::new([0; 256]);
         let (numbers, _) = bytes.as_chunks();
         for (entry, number) in table.iter_mut().zip(numbers) {
@@ -133,7 +137,8 @@ pub struct SealedChunk {
 impl ChunkSealer {
     /// The sealer for one kind.
     pub fn new(secret: &DedupeSecret, kind: ChunkKind) -> Self {
-        Self { kind, key: Zeroizing::new(blake3::derive_key(kind.name(), &*secret.0)) }
+        let hasher = blake3::Hasher::new_derive_key(kind.name());
+        Self { kind, key: hash(hasher, &*secret.0) }
     }
 
     /// Seals a plaintext, exactly as it is: whatever was done to it, such as compression, was done before. Equal
@@ -143,7 +148,7 @@ impl ChunkSealer {
     ///
     /// If the plaintext has 64 GiB or more.
     pub fn seal(&self, mut plaintext: Vec<u8>) -> SealedChunk {
-        let key = ChunkKey::new(*blake3::keyed_hash(&self.key, &plaintext).as_bytes());
+        let key = ChunkKey::new(*hash(blake3::Hasher::new_keyed(&self.key), &plaintext));
         Aes256Gcm::new(key.as_bytes().into())
             .encrypt_in_place(&Nonce::default(), self.kind.name().as_bytes(), &mut plaintext)
             .expect("less than 64 GiB");
@@ -161,6 +166,15 @@ impl fmt::Debug for SealedChunk {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SealedChunk").field("digest", &self.digest).finish_non_exhaustive()
     }
+}
+
+/// What the hasher gives for these bytes. It holds a secret, and neither it nor a hash is wiped when it is dropped.
+fn hash(mut hasher: blake3::Hasher, bytes: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut hash = hasher.update(bytes).finalize();
+    let key = Zeroizing::new(*hash.as_bytes());
+    hash.zeroize();
+    hasher.zeroize();
+    key
 }
 
 /// A block that was not sealed with this key as a chunk of this kind, or was changed since.
@@ -207,8 +221,16 @@ mod tests {
         assert_eq!(text(&data.block), "6920ae8b1d972a524f5a7f84cd2444b9210bd3859947fe9999bd");
         assert_eq!(text(data.digest.as_slice()), text(sha256(&data.block).as_slice()));
         let list = seal(7, ChunkKind::List, b"\x00roadstead");
+        assert_eq!(
+            text(list.key.as_bytes()),
+            "77a02b4742609a0de837ef08def1c3e7166bb7f700fcab2ff91e662664fea7fd"
+        );
         assert_eq!(text(&list.block), "1dd238965d6132258a19186112578981adb6d5aa4748277c7d00");
         let root = seal(7, ChunkKind::Root, b"\x00roadstead");
+        assert_eq!(
+            text(root.key.as_bytes()),
+            "0f11231f665d551c59815aba20e5f2d84023df0bfc4868d7c9ff1f7751d8f010"
+        );
         assert_eq!(text(&root.block), "6b15d055b503ade96e845f31c14cb4ff5968292098c26681ccc9");
         assert_eq!(
             text(&secret(7).domain("customer").to_bytes()),

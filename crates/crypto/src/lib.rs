@@ -1,8 +1,11 @@
-//! Keys that never show themselves.
+//! Keys that never show themselves, and what they seal.
 //!
-//! Two key pairs of a provider live here: the X25519 pair that bundles are sealed to, and the Ed25519 pair that
-//! is its identity on the peer network. Secret bytes leave only as [`zeroize::Zeroizing`], and `Debug` prints the
-//! public half alone. Wallet keys are not here: they belong to the chain client.
+//! - X25519 pairs, which bundles are sealed to: one of a provider, one of a publisher for its own bundles.
+//! - A publisher's dedupe secret, and the keys of chunks of images that are made from it.
+//! - The Ed25519 pair that is a provider's identity on the peer network.
+//!
+//! Secret bytes leave only as [`zeroize::Zeroizing`], and keys of chunks as [`roadstead_types::ChunkKey`], which wipes
+//! itself as well. `Debug` prints no secret. Wallet keys are not here: they belong to the chain client.
 
 mod bundle;
 mod chunk;

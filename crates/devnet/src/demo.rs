@@ -173,12 +173,14 @@ pub enum DemoError {
     #[error("the service could not be called")]
     Call(#[source] reqwest::Error),
     /// Something of the job outlived it.
-    #[error("{instances} containers and {images} images are left at the provider")]
+    #[error("{instances} containers, {images} images and {pins} graphs of blocks are left")]
     LeftBehind {
         /// Running or not.
         instances: usize,
         /// Opened ones.
         images: usize,
+        /// In the provider's cache.
+        pins: usize,
     },
     /// The job is not closed.
     #[error(transparent)]
@@ -187,11 +189,16 @@ pub enum DemoError {
     #[error(transparent)]
     Withdraw(#[from] WithdrawError),
     /// One side waited in vain.
-    #[error("the provider {what} within {} s", PATIENCE.as_secs())]
+    #[error("the provider {what} within {} s", within.as_secs())]
     Silent {
         /// What it did not do.
         what: &'static str,
+        /// How long it was waited for.
+        within: Duration,
     },
+    /// The provider's daemon ended while something was waited for.
+    #[error("the provider's daemon ended without a word")]
+    Gone,
     /// The sums do not add up.
     #[error("the books do not balance: {what} is {found}, {expected} was expected")]
     Books {
@@ -246,9 +253,9 @@ pub async fn run(
     };
     chain.shutdown().await;
     match played.unwrap_or(Err(DemoError::Abandoned)) {
-        // A provider that is silent because it ended says why.
+        // A daemon that ended says why.
         Ok(report) => ended.map(|()| report),
-        Err(DemoError::Silent { what }) => ended.and(Err(DemoError::Silent { what })),
+        Err(DemoError::Gone) => ended.and(Err(DemoError::Gone)),
         Err(error) => Err(error),
     }
 }

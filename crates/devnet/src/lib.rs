@@ -2,7 +2,9 @@
 //! service that it rents a container for.
 //!
 //! The demonstration calls the same library functions as separate processes would: its publisher and its provider
-//! share nothing but the chain. It is also the fixture of the end-to-end tests.
+//! share nothing but the chain and the address of the publisher's blocks. Two things go from one to the other in memory
+//! so far, because the job protocol is still to come: the provider's prices, and where the service can be called. The
+//! local market is also the fixture of the end-to-end tests.
 
 mod anvil;
 mod chain;

@@ -81,7 +81,8 @@ impl LocalMarket {
             confirmations: 0,
         };
         let market_file = folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
-        let mut accounts = Zeroizing::new(String::new());
+        // Large enough from the start: what a text leaves behind when it grows is not wiped.
+        let mut accounts = Zeroizing::new(String::with_capacity(1_024));
         for (name, wallet) in [("publisher", &publisher), ("provider", &provider)] {
             let (address, key) = (wallet.address(), wallet.to_hex());
             // Writing to a string cannot fail.

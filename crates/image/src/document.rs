@@ -3,24 +3,28 @@
 //! Who reads an image from disk and who opens a sealed one ask the same questions here.
 
 use alloy_primitives::B256;
-use oci_spec::image::{Descriptor, Digest, DigestAlgorithm, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageManifest};
 use roadstead_crypto::sha256;
 use roadstead_types::ImageId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Platform, format::MAX_LAYERS};
 
+/// The most characters of somebody else's text that a message shows.
+const MAX_SHOWN: usize = 128;
+
 /// Why the documents of an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// Not the JSON that it should be.
-    #[error("{what} cannot be read")]
+    /// Not the JSON that it should be. What stands there instead is not quoted: it may be as long as the document.
+    #[error("{what} cannot be read at line {line}, column {column}")]
     Malformed {
         /// Which document.
         what: &'static str,
-        /// Where it goes wrong.
-        #[source]
-        source: serde_json::Error,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
     },
     /// It has its form, but says what cannot be.
     #[error("{what} makes no sense: {reason}")]
@@ -30,8 +34,8 @@ pub enum DocumentError {
         /// What is wrong.
         reason: String,
     },
-    /// A kind of image or layer that cannot be published.
-    #[error("{what} cannot be published: {reason}")]
+    /// A kind of image or layer that is unknown, or that nobody may pass on.
+    #[error("{what} is not supported: {reason}")]
     Unsupported {
         /// Which part.
         what: String,
@@ -93,10 +97,9 @@ struct RootFs {
 }
 
 impl Description {
-    /// Reads both documents. The manifest names the configuration by its digest, which is checked; whether the manifest
-    /// is the right one is for the caller.
-    pub(crate) fn new(manifest: &[u8], config: &[u8]) -> Result<Self, DocumentError> {
-        let manifest = parse_manifest(manifest)?;
+    /// Reads the configuration. The manifest names it by its digest, which is checked; whether the manifest is the
+    /// right one is for the caller.
+    pub(crate) fn new(manifest: &ImageManifest, config: &[u8]) -> Result<Self, DocumentError> {
         check_config(manifest.config(), config)?;
         let config: Config = parse(CONFIG, config)?;
         let variant = config.variant.as_deref();
@@ -117,12 +120,10 @@ impl Description {
             let reason = format!("it names {named} layers, the manifest has {blobs}");
             return Err(invalid(CONFIG, reason));
         }
-        let layers = blobs.iter().zip(&diff_ids).map(|(blob, diff_id)| {
-            let diff_id = diff_id.parse().map_err(|_| invalid(CONFIG, "a diff id is no digest"));
-            source_layer(blob, sha256_of(&diff_id?)?)
-        });
+        let layers = blobs.iter().zip(&diff_ids);
+        let layers = layers.map(|(blob, diff_id)| source_layer(blob, sha256_of(diff_id)?));
         Ok(Self {
-            image: ImageId(sha256_of(manifest.config().digest())?),
+            image: ImageId(sha256_of(manifest.config().digest().as_ref())?),
             platform,
             layers: layers.collect::<Result<_, _>>()?,
         })
@@ -135,47 +136,68 @@ pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest, DocumentErro
     if manifest.schema_version() != 2 {
         return Err(invalid(MANIFEST, format!("schema version {}", manifest.schema_version())));
     }
-    if let Some(kind) = manifest.media_type().as_ref().filter(|kind| !is_manifest(kind)) {
-        return Err(invalid(MANIFEST, format!("it calls itself {:?}", kind.as_ref())));
+    match manifest.media_type() {
+        Some(kind) if !is_manifest(kind.as_ref()) => {
+            let kind = shown(kind.as_ref());
+            Err(invalid(MANIFEST, format!("it calls itself `{kind}`")))
+        }
+        _ => Ok(manifest),
     }
-    Ok(manifest)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<T, DocumentError> {
-    serde_json::from_slice(bytes).map_err(|source| DocumentError::Malformed { what, source })
+    serde_json::from_slice(bytes).map_err(|error| DocumentError::Malformed {
+        what,
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+/// The beginning of somebody else's text, as much of it as is kept for messages.
+pub(crate) fn beginning(text: &str) -> &str {
+    text.char_indices().nth(MAX_SHOWN).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Somebody else's text as messages show it: not all of a long one, and nothing that a terminal would obey.
+pub(crate) fn shown(text: &str) -> String {
+    let beginning = beginning(text);
+    let more = if beginning.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", beginning.escape_debug())
 }
 
 /// Whether this media type is an image manifest: of OCI, or of Docker (version 2, schema 2).
-pub(crate) fn is_manifest(kind: &MediaType) -> bool {
+pub(crate) fn is_manifest(kind: &str) -> bool {
     matches!(
-        kind.as_ref(),
+        kind,
         "application/vnd.oci.image.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v2+json"
     )
 }
 
 /// Whether this media type is a list of manifests.
-pub(crate) fn is_index(kind: &MediaType) -> bool {
+pub(crate) fn is_index(kind: &str) -> bool {
     matches!(
-        kind.as_ref(),
+        kind,
         "application/vnd.oci.image.index.v1+json"
             | "application/vnd.docker.distribution.manifest.list.v2+json"
     )
 }
 
-/// The digest that a descriptor must have here: SHA-256 in lower-case hexadecimal.
-pub(crate) fn sha256_of(digest: &Digest) -> Result<B256, DocumentError> {
-    let parsed = match digest.algorithm() {
-        DigestAlgorithm::Sha256 => digest.digest().parse().ok(),
-        _ => None,
-    };
-    parsed.ok_or_else(|| DocumentError::Unsupported {
-        what: format!("{:?}", digest.as_ref()),
+/// The digest that every name must have here: SHA-256 in lower-case hexadecimal.
+pub(crate) fn sha256_of(digest: &str) -> Result<B256, DocumentError> {
+    let digits = digest.strip_prefix("sha256:");
+    digits.and_then(of_digits).ok_or_else(|| DocumentError::Unsupported {
+        what: format!("`{}`", shown(digest)),
         reason: "only SHA-256 digests are known".into(),
     })
+}
+
+/// The digest that these 64 digits stand for. It has one written form: in lower case, without a prefix.
+pub(crate) fn of_digits(digits: &str) -> Option<B256> {
+    digits.parse().ok().filter(|digest: &B256| format!("{digest:x}") == digits)
 }
 
 fn check_config(named: &Descriptor, config: &[u8]) -> Result<(), DocumentError> {
@@ -186,24 +208,26 @@ fn check_config(named: &Descriptor, config: &[u8]) -> Result<(), DocumentError> 
     if !known.contains(&named.media_type().as_ref()) {
         return Err(DocumentError::Unsupported {
             what: "what the manifest describes".into(),
-            reason: format!("it is no image but {:?}", named.media_type().as_ref()),
+            reason: format!("it is no image but `{}`", shown(named.media_type().as_ref())),
         });
     }
     if usize::try_from(named.size()) != Ok(config.len()) {
         return Err(invalid(CONFIG, "it has another size than the manifest says"));
     }
-    if sha256_of(named.digest())? != sha256(config) {
+    if sha256_of(named.digest().as_ref())? != sha256(config) {
         return Err(invalid(CONFIG, "it has another digest than the manifest says"));
     }
     Ok(())
 }
 
 fn source_layer(blob: &Descriptor, diff_id: B256) -> Result<SourceLayer, DocumentError> {
-    let unsupported =
-        |reason| DocumentError::Unsupported { what: format!("layer {}", blob.digest()), reason };
+    let unsupported = |reason| DocumentError::Unsupported {
+        what: format!("layer {}", shown(blob.digest().as_ref())),
+        reason,
+    };
     let kind = blob.media_type().as_ref();
     if kind.contains("nondistributable") || kind.contains(".foreign.") {
-        return Err(unsupported("its licence forbids to distribute it".into()));
+        return Err(unsupported("it is marked as not to be distributed".into()));
     }
     let compression = match kind {
         "application/vnd.oci.image.layer.v1.tar"
@@ -212,9 +236,9 @@ fn source_layer(blob: &Descriptor, diff_id: B256) -> Result<SourceLayer, Documen
         | "application/vnd.docker.image.rootfs.diff.tar.gzip" => LayerCompression::Gzip,
         "application/vnd.oci.image.layer.v1.tar+zstd"
         | "application/vnd.docker.image.rootfs.diff.tar.zstd" => LayerCompression::Zstd,
-        _ => return Err(unsupported(format!("unknown kind {kind:?}"))),
+        _ => return Err(unsupported(format!("unknown kind `{}`", shown(kind)))),
     };
-    let digest = sha256_of(blob.digest())?;
+    let digest = sha256_of(blob.digest().as_ref())?;
     Ok(SourceLayer { digest, size: blob.size(), compression, diff_id })
 }
 
@@ -251,7 +275,10 @@ mod tests {
     }
 
     fn describe(manifest: &Value, config: &Value) -> Result<Description, DocumentError> {
-        Description::new(manifest.to_string().as_bytes(), config.to_string().as_bytes())
+        Description::new(
+            &parse_manifest(manifest.to_string().as_bytes())?,
+            config.to_string().as_bytes(),
+        )
     }
 
     #[test]
@@ -295,7 +322,7 @@ mod tests {
             let mut manifest = manifest(&config);
             manifest["layers"][0]["mediaType"] = kind.into();
             let error = describe(&manifest, &config).unwrap_err();
-            assert!(error.to_string().contains("licence"), "{error}");
+            assert!(error.to_string().contains("not to be distributed"), "{error}");
         }
     }
 
@@ -330,12 +357,35 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_has_one_written_form() {
+        let digits = "ab".repeat(32);
+        assert_eq!(sha256_of(&format!("sha256:{digits}")).unwrap(), B256::repeat_byte(0xab));
+        for other in [
+            digits.clone(),
+            format!("sha256:0x{digits}"),
+            format!("sha256:{}", digits.to_uppercase()),
+            format!("sha256:{}", &digits[1..]),
+            format!("sha512:{digits}{digits}"),
+        ] {
+            assert!(sha256_of(&other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_shown_in_parts() {
+        assert_eq!(shown("v1.2-rc"), "v1.2-rc");
+        assert_eq!(shown("\u{1b}[2J\n\u{202e}"), "\\u{1b}[2J\\n\\u{202e}");
+        assert_eq!(shown(&"é".repeat(128)), "é".repeat(128));
+        assert_eq!(shown(&"é".repeat(129)), format!("{}…", "é".repeat(128)));
+    }
+
+    #[test]
     fn a_configuration_that_makes_no_sense_is_refused() {
         type Change = fn(&mut Value);
         let changes: [(&str, Change); 4] = [
             ("platform", |config| config["os"] = "\u{1b}[2J".into()),
             ("consist of layers", |config| config["rootfs"]["type"] = "ostree".into()),
-            ("no digest", |config| config["rootfs"]["diff_ids"][0] = "sha256:zz".into()),
+            ("only SHA-256", |config| config["rootfs"]["diff_ids"][0] = "sha256:zz".into()),
             ("cannot be read", |config| config["rootfs"] = Value::Null),
         ];
         for (expected, change) in changes {

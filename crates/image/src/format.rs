@@ -3,14 +3,14 @@
 //! Every value has one form: nothing may follow it, and no field can be written in two ways. What the manifest and the
 //! configuration already say, such as digests of layers, is not said again, so it cannot be contradicted.
 
+use std::fmt;
+
 use alloy_primitives::B256;
 use roadstead_types::{ChunkKey, ChunkRef};
 use zeroize::Zeroizing;
 
-/// The most bytes of a sealed block.
-pub(crate) const MAX_BLOCK: u32 = 1 << 20;
-
-/// The most bytes of a chunk before it is compressed and sealed. Even, as the chunker wants it.
+/// The most bytes of a chunk before it is compressed and sealed. Even, as the chunker wants it, and so few that a block
+/// stays below 1 MiB, which every IPFS implementation takes.
 pub(crate) const MAX_RAW: usize = (1 << 20) - 64;
 
 /// Bytes that a chunk grows by: the codec and the tag.
@@ -27,21 +27,25 @@ pub(crate) const REFERENCE: usize = 32 + 32 + 4 + 4;
 
 const VERSION: u8 = 1;
 
-/// A layer has only a content stream.
+/// The form of a layer that is one stream. Others are for later versions.
 const CONTENT_ONLY: u8 = 0;
-
-/// A layer's headers are in a stream of their own before the content.
-const WITH_META: u8 = 1;
 
 /// Why bytes are not what they should be. A sentence's end.
 pub(crate) type Reason = &'static str;
 
 /// The root of a sealed image's index.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) manifest: Vec<u8>,
     pub(crate) config: Vec<u8>,
     pub(crate) layers: Vec<LayerRecord>,
+}
+
+/// The configuration holds the environment of the image, which may be secret.
+impl fmt::Debug for Root {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Root").field("layers", &self.layers).finish_non_exhaustive()
+    }
 }
 
 /// What the index says about one layer.
@@ -49,8 +53,6 @@ pub(crate) struct Root {
 pub(crate) struct LayerRecord {
     /// Bytes of the plain tar.
     pub(crate) size: u64,
-    /// Nothing today: the stream of the headers of the tar, once they are kept apart.
-    pub(crate) meta: Option<Stream>,
     /// The bytes of the tar, `None` where it has none.
     pub(crate) content: Option<Stream>,
 }
@@ -95,32 +97,38 @@ pub(crate) fn decode_list(bytes: &[u8], count: usize) -> Result<Vec<ChunkRef>, R
     (0..count).map(|_| reader.reference()).collect()
 }
 
-/// The plaintext of the index root. `None` where a document has 4 GiB or more.
-pub(crate) fn encode_root(root: &Root) -> Option<Zeroizing<Vec<u8>>> {
-    let layers = 32 + root.layers.len() * (9 + 2 * (8 + REFERENCE));
-    let capacity = root.manifest.len() + root.config.len() + layers;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+/// Bytes of the index root of an image with documents of this many bytes together, and with this many layers, of which
+/// `empty` have no bytes.
+pub(crate) const fn root_length(documents: usize, layers: usize, empty: usize) -> usize {
+    1 + 2 * 4 + documents + 1 + layers * (8 + 1 + 8) + (layers - empty) * REFERENCE
+}
+
+/// The plaintext of the index root, whose documents and layers are few enough for one chunk.
+pub(crate) fn encode_root(root: &Root) -> Zeroizing<Vec<u8>> {
+    let empty = root.layers.iter().filter(|layer| layer.content.is_none()).count();
+    let documents = root.manifest.len() + root.config.len();
+    // All of it at once, because what a vector leaves behind when it grows is not wiped.
+    let length = root_length(documents, root.layers.len(), empty);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     bytes.push(VERSION);
     for document in [&root.manifest, &root.config] {
-        bytes.extend_from_slice(&u32::try_from(document.len()).ok()?.to_le_bytes());
+        let length = u32::try_from(document.len()).expect("below 1 MiB");
+        bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(document);
     }
-    bytes.push(u8::try_from(root.layers.len()).ok()?);
+    bytes.push(u8::try_from(root.layers.len()).expect("at most 127"));
     for layer in &root.layers {
         bytes.extend_from_slice(&layer.size.to_le_bytes());
-        match &layer.meta {
-            None => bytes.push(CONTENT_ONLY),
-            Some(meta) => {
-                bytes.push(WITH_META);
-                put_stream(&mut bytes, meta);
-            }
-        }
+        bytes.push(CONTENT_ONLY);
         match &layer.content {
             None => bytes.extend_from_slice(&0_u64.to_le_bytes()),
-            Some(content) => put_stream(&mut bytes, content),
+            Some(content) => {
+                bytes.extend_from_slice(&content.chunks.to_le_bytes());
+                put_reference(&mut bytes, &content.top);
+            }
         }
     }
-    Some(bytes)
+    bytes
 }
 
 /// Reads an index root. `bytes` are at most one chunk, which bounds everything that is allocated.
@@ -142,11 +150,6 @@ pub(crate) fn decode_root(bytes: &[u8]) -> Result<Root, Reason> {
     Ok(Root { manifest, config, layers })
 }
 
-fn put_stream(bytes: &mut Vec<u8>, stream: &Stream) {
-    bytes.extend_from_slice(&stream.chunks.to_le_bytes());
-    put_reference(bytes, &stream.top);
-}
-
 fn put_reference(bytes: &mut Vec<u8>, reference: &ChunkRef) {
     bytes.extend_from_slice(reference.digest.as_slice());
     bytes.extend_from_slice(reference.key.as_bytes());
@@ -163,11 +166,7 @@ pub(crate) fn check_reference(reference: &ChunkRef) -> Result<(), Reason> {
         .length
         .checked_sub(OVERHEAD)
         .is_some_and(|payload| (1..=reference.raw_length).contains(&payload));
-    if raw_fits && block_fits && reference.length <= MAX_BLOCK {
-        Ok(())
-    } else {
-        Err("a chunk has lengths that no chunk has")
-    }
+    if raw_fits && block_fits { Ok(()) } else { Err("a chunk has lengths that no chunk has") }
 }
 
 /// What is left to read.
@@ -215,12 +214,10 @@ impl<'a> Reader<'a> {
 
     fn layer(&mut self) -> Result<LayerRecord, Reason> {
         let size = u64::from_le_bytes(self.array()?);
-        let meta = match self.byte()? {
-            CONTENT_ONLY => None,
-            WITH_META => Some(self.stream()?.ok_or("a layer has a stream without chunks")?),
-            _ => return Err("a layer has a form that is not known here"),
-        };
-        Ok(LayerRecord { size, meta, content: self.stream()? })
+        if self.byte()? != CONTENT_ONLY {
+            return Err("a layer has a form that is not known here");
+        }
+        Ok(LayerRecord { size, content: self.stream()? })
     }
 }
 
@@ -244,9 +241,9 @@ mod tests {
     }
 
     fn root() -> impl Strategy<Value = Root> {
-        let stream = || (1_u64.., reference()).prop_map(|(chunks, top)| Stream { chunks, top });
-        let layer = (any::<u64>(), option::of(stream()), option::of(stream()))
-            .prop_map(|(size, meta, content)| LayerRecord { size, meta, content });
+        let stream = (1_u64.., reference()).prop_map(|(chunks, top)| Stream { chunks, top });
+        let layer = (any::<u64>(), option::of(stream))
+            .prop_map(|(size, content)| LayerRecord { size, content });
         (vec(any::<u8>(), 0..50), vec(any::<u8>(), 0..50), vec(layer, 0..4))
             .prop_map(|(manifest, config, layers)| Root { manifest, config, layers })
     }
@@ -263,10 +260,7 @@ mod tests {
     #[test]
     fn the_form_of_a_root_never_changes() {
         let content = Some(Stream { chunks: 1, top: small() });
-        let layers = vec![
-            LayerRecord { size: 5, meta: None, content },
-            LayerRecord { size: 0, meta: None, content: None },
-        ];
+        let layers = vec![LayerRecord { size: 5, content }, LayerRecord { size: 0, content: None }];
         let root = Root { manifest: b"{}".to_vec(), config: b"[]".to_vec(), layers };
         let expected = [
             &[1, 2, 0, 0, 0, b'{', b'}', 2, 0, 0, 0, b'[', b']', 2][..],
@@ -276,7 +270,13 @@ mod tests {
             &[22, 0, 0, 0, 5, 0, 0, 0],
             &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ];
-        assert_eq!(**encode_root(&root).unwrap(), expected.concat());
+        assert_eq!(**encode_root(&root), expected.concat());
+    }
+
+    #[test]
+    fn a_root_does_not_show_its_documents() {
+        let root = Root { manifest: Vec::new(), config: b"PASSWORD".to_vec(), layers: Vec::new() };
+        assert_eq!(format!("{root:?}"), "Root { layers: [], .. }");
     }
 
     #[test]
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn unknown_versions_and_forms_are_refused() {
-        let layers = vec![LayerRecord { size: 0, meta: None, content: None }];
+        let layers = vec![LayerRecord { size: 0, content: None }];
         let root = Root { manifest: Vec::new(), config: Vec::new(), layers };
-        let good = encode_root(&root).unwrap();
+        let good = encode_root(&root);
         let with = |index: usize, value| {
             let mut bytes = good.to_vec();
             bytes[index] = value;
@@ -300,6 +300,7 @@ mod tests {
         assert!(decode_root(&good).is_ok());
         assert!(with(0, 2).unwrap_err().contains("version"));
         assert!(with(9, 128).unwrap_err().contains("more layers"));
+        assert!(with(18, 1).unwrap_err().contains("form"));
         assert!(with(18, 2).unwrap_err().contains("form"));
         assert!(decode_root(&[&**good, &[0]].concat()).unwrap_err().contains("follows"));
     }
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn lengths_that_no_chunk_has_are_refused() {
         let max = u32::try_from(MAX_RAW).unwrap();
-        assert_eq!(max + OVERHEAD, MAX_BLOCK - 47);
+        assert_eq!(max + OVERHEAD, (1 << 20) - 47);
         for (length, raw_length, fits) in [
             (1 + OVERHEAD, 1, true),
             (max + OVERHEAD, max, true),
@@ -317,7 +318,7 @@ mod tests {
             (2 + OVERHEAD, 1, false),
             (1 + OVERHEAD, 0, false),
             (1 + OVERHEAD, max + 1, false),
-            (MAX_BLOCK, max, false),
+            (1 << 20, max, false),
             (u32::MAX, u32::MAX, false),
         ] {
             let reference = ChunkRef { length, raw_length, ..small() };
@@ -328,7 +329,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_root_survives_and_has_one_form(root in root(), cut in any::<prop::sample::Index>()) {
-            let bytes = encode_root(&root).unwrap();
+            let bytes = encode_root(&root);
+            prop_assert_eq!(bytes.len(), bytes.capacity());
             prop_assert_eq!(&decode_root(&bytes).unwrap(), &root);
             prop_assert!(decode_root(&bytes[..cut.index(bytes.len())]).is_err());
         }
@@ -339,12 +341,12 @@ mod tests {
             place in any::<prop::sample::Index>(),
             change in 1_u8..,
         ) {
-            let mut bytes = encode_root(&root).unwrap().to_vec();
+            let mut bytes = encode_root(&root).to_vec();
             let place = place.index(bytes.len());
             bytes[place] ^= change;
             if let Ok(changed) = decode_root(&bytes) {
                 prop_assert_ne!(&changed, &root);
-                prop_assert_eq!(&**encode_root(&changed).unwrap(), &bytes);
+                prop_assert_eq!(&**encode_root(&changed), &bytes);
             }
         }
 

@@ -9,7 +9,7 @@ mod choose;
 mod layer;
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -89,7 +89,7 @@ pub enum ReadError {
         /// The bound.
         max: u64,
     },
-    /// None of several images fits.
+    /// The image, or each of several, is for something else.
     #[error("no image for {wanted}, only for {candidates}")]
     NoneFits {
         /// What is looked for.
@@ -114,7 +114,6 @@ pub enum ReadError {
 }
 
 /// An image on disk whose manifest and configuration were read and checked.
-#[derive(Debug)]
 pub struct OciImage {
     blobs: Blobs,
     manifest: Vec<u8>,
@@ -123,9 +122,9 @@ pub struct OciImage {
 }
 
 impl OciImage {
-    /// Reads the index, the manifest and the configuration of the image at `path`. Where the layout holds several
-    /// images, the one for `wanted` is chosen; where it holds one, that one, whatever it is for. Reads files, so it
-    /// blocks.
+    /// Reads the index, the manifest and the configuration of the image for `wanted` at `path`. An image for anything
+    /// else is an error, also where it is the only one: it would be found out only where it was paid for. Reads files,
+    /// so it blocks.
     pub fn read(path: &Path, wanted: &Platform) -> Result<Self, ReadError> {
         let blobs = Blobs::open(path)?;
         let choose::Chosen { manifest, config, description } = choose::choose(&blobs, wanted)?;
@@ -171,5 +170,12 @@ impl OciImage {
     ) -> Result<LayerStream, ReadError> {
         let name = blobs::blob_name(layer.digest);
         LayerStream::new(self.blobs.find(&name)?, name, layer, limit, stop)
+    }
+}
+
+/// The configuration holds the environment of the image, which may be secret.
+impl fmt::Debug for OciImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("OciImage").field("image", &self.image()).finish_non_exhaustive()
     }
 }

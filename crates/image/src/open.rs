@@ -20,7 +20,7 @@ use roadstead_types::{ImageId, ImageReference};
 use crate::{
     Platform,
     chunker::SHORTEST,
-    document::Description,
+    document::{Description, parse_manifest},
     format::{LayerRecord, MAX_LAYERS, MAX_RAW, Root, check_reference, decode_root},
 };
 pub(crate) use cursor::Cursor;
@@ -62,14 +62,11 @@ pub async fn open(
     limits: &OpenLimits,
 ) -> Result<OpenedImage, OpenError> {
     check_reference(&reference.index).map_err(damaged)?;
-    let plain = chunk::open_index(&*blocks, ChunkKind::Root, &reference.index).await?;
-    if sha256(chunk::content(&plain)) != reference.index_digest {
-        return Err(damaged("its index is another one than the reference names"));
-    }
-    let Root { manifest, config, layers: records } =
-        decode_root(chunk::content(&plain)).map_err(damaged)?;
-    let description = Description::new(&manifest, &config)
-        .map_err(|error| OpenError::Damaged { reason: error.to_string() })?;
+    let digest = reference.index_digest;
+    let read = move |plain: &[u8]| read_root(plain, digest);
+    let (root, description) =
+        chunk::open_index(&*blocks, ChunkKind::Root, &reference.index, read).await?;
+    let Root { manifest, config, layers: records } = root;
     if description.image != reference.image {
         return Err(damaged("it is another image than the reference names"));
     }
@@ -83,6 +80,18 @@ pub async fn open(
         .map(|(record, described)| Layer { diff_id: described.diff_id, size: record.size })
         .collect();
     Ok(OpenedImage { blocks, manifest, config, description, records, layers })
+}
+
+/// Reads the root of the index, which must have this digest, and the documents in it.
+fn read_root(plain: &[u8], digest: B256) -> Result<(Root, Description), OpenError> {
+    if sha256(plain) != digest {
+        return Err(damaged("its index is another one than the reference names"));
+    }
+    let root = decode_root(plain).map_err(damaged)?;
+    let description = parse_manifest(&root.manifest)
+        .and_then(|manifest| Description::new(&manifest, &root.config))
+        .map_err(|error| OpenError::Damaged { reason: error.to_string() })?;
+    Ok((root, description))
 }
 
 /// Whether the layers are as many as the documents say, within the limits, and possible at all. No list was read yet.
@@ -100,11 +109,6 @@ fn check_records(
     let largest = u64::try_from(MAX_RAW).expect("below 1 MiB");
     let (mut bytes, mut chunks) = (0_u64, 0_u64);
     for record in records {
-        if record.meta.is_some() {
-            return Err(damaged(
-                "a layer is kept in two streams, which only a later version opens",
-            ));
-        }
         let count = record.content.as_ref().map_or(0, |content| content.chunks);
         if count > record.size || record.size.div_ceil(largest) > count {
             return Err(damaged("a layer cannot have as many chunks as its index says"));

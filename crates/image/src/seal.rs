@@ -1,8 +1,8 @@
 //! Sealing: an image becomes blocks in a store, and one reference to them.
 //!
 //! ```text
-//!  thread of the layer                     threads for chunks          this task
-//!  disk ─> unpack ─> hash ─> cut ─(queue)─> compress, encrypt, hash ─> put, list, graph
+//!  thread of the layer                      threads for chunks                             this task
+//!  disk ─> unpack ─> hash ─> cut ─(queue)─> compress, encrypt, hash ─> list, graph ─(each)─> put
 //! ```
 //!
 //! Queues are a few chunks long, so memory does not grow with the image. The same image gives the same blocks on any
@@ -22,11 +22,12 @@ use roadstead_types::{
     content::{RAW, content_id},
 };
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 
 use crate::{
     Compression, OciImage, Platform, ReadError,
     codec::{Encoder, STORED},
-    format::{MAX_RAW, Root, encode_root},
+    format::{MAX_RAW, Root, encode_root, root_length},
     graph::{self, Entry, Node},
 };
 
@@ -45,8 +46,11 @@ pub enum SealError {
         /// The bound.
         max: u64,
     },
-    /// The documents have to fit into one block.
-    #[error("the manifest and the configuration have {size} bytes; at most {max} fit", max = MAX_RAW)]
+    /// What describes the image has to fit into one block.
+    #[error(
+        "the manifest, the configuration and the list of layers give an index of {size} bytes; at most {max} fit",
+        max = MAX_RAW
+    )]
     TooMuchDescription {
         /// Bytes of the index root that they would give.
         size: usize,
@@ -126,6 +130,7 @@ pub async fn seal(
     options: &SealOptions,
     progress: &mut (dyn FnMut(SealProgress) + Send),
 ) -> Result<Sealed, SealError> {
+    check_root(image)?;
     let layers = image.layers().len();
     let size = image.layers().iter().fold(0, |sum, layer| layer.size.saturating_add(sum));
     let mut put = Put { store, counts: SealCounts::default() };
@@ -160,20 +165,15 @@ pub async fn seal(
         config: image.config().to_vec(),
         layers: records,
     };
-    let (index, index_digest) = seal_root(&root, secret, &mut put).await?;
-    let mut nodes = Vec::new();
-    let mut file = graph::File::new();
-    file.push(Entry::leaf(index.digest, index.length), &mut nodes);
-    for list in lists {
-        file.push(list, &mut nodes);
-    }
-    let folder = graph::folder(&file.finish(&mut nodes), &entries);
-    let root = folder.cid;
-    nodes.push(folder);
-    put.nodes(&mut nodes).await?;
+    let sealer = ChunkSealer::new(secret, ChunkKind::Root);
+    let top = spawn_blocking(move || Top::new(&root, &sealer, lists, &entries)).await;
+    let mut top = top.map_err(SealError::Interrupted)?;
+    put.raw(&top.index, top.block).await?;
+    put.nodes(&mut top.nodes).await?;
+    let Top { index, index_digest, pinned, root, .. } = top;
     Ok(Sealed {
         reference: ImageReference { root, index, index_digest, image: image.image() },
-        pinned: image.manifest_digest(),
+        pinned,
         platform: image.platform().clone(),
         layers,
         counts: put.counts,
@@ -192,19 +192,46 @@ fn whole_image(error: SealError, left: u64, options: &SealOptions) -> SealError 
     }
 }
 
-async fn seal_root(
-    root: &Root,
-    secret: &DedupeSecret,
-    put: &mut Put<'_>,
-) -> Result<(ChunkRef, B256), SealError> {
-    let documents = root.manifest.len() + root.config.len();
-    let Some(plain) = encode_root(root).filter(|plain| plain.len() <= MAX_RAW) else {
-        return Err(SealError::TooMuchDescription { size: documents });
-    };
-    let digest = sha256(&plain);
-    let (reference, block) = seal_index(&ChunkSealer::new(secret, ChunkKind::Root), &plain);
-    put.raw(&reference, block).await?;
-    Ok((reference, digest))
+/// Whether the root of the index will fit into a chunk. Its length is known before any layer is read: a layer has a
+/// reference there unless it is empty, which its digest tells.
+fn check_root(image: &OciImage) -> Result<(), SealError> {
+    let nothing = sha256(b"");
+    let empty = image.layers().iter().filter(|layer| layer.diff_id == nothing).count();
+    let documents = image.manifest().len() + image.config().len();
+    let size = root_length(documents, image.layers().len(), empty);
+    if size > MAX_RAW { Err(SealError::TooMuchDescription { size }) } else { Ok(()) }
+}
+
+/// What stands above the layers.
+struct Top {
+    index: ChunkRef,
+    index_digest: B256,
+    /// The block of the index.
+    block: Bytes,
+    /// Digest of the manifest.
+    pinned: B256,
+    /// The rest of the graph, its root last.
+    nodes: Vec<Node>,
+    root: Cid,
+}
+
+impl Top {
+    /// Seals up to 1 MiB and hashes as much again, so it has a thread of its own.
+    fn new(root: &Root, sealer: &ChunkSealer, lists: Vec<Entry>, layers: &[Entry]) -> Self {
+        let plain = encode_root(root);
+        let (index, block) = seal_index(sealer, &plain);
+        let mut nodes = Vec::new();
+        let mut file = graph::File::new();
+        file.push(Entry::leaf(index.digest, index.length), &mut nodes);
+        for list in lists {
+            file.push(list, &mut nodes);
+        }
+        let folder = graph::folder(&file.finish(&mut nodes), layers);
+        let cid = folder.cid;
+        nodes.push(folder);
+        let (index_digest, pinned) = (sha256(&plain), sha256(&root.manifest));
+        Self { index, index_digest, block, pinned, nodes, root: cid }
+    }
 }
 
 /// Seals a part of the index. It is never compressed: it consists of digests and keys.

@@ -20,14 +20,11 @@ use std::{
 
 use alloy_primitives::Address;
 use roadstead_core::{
-    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, duty_of,
-    ports::{Call, ChainError, EngineError, EventFilter, Mined, Party, Phase, WriteError},
+    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, duty_of,
+    ports::{Call, ChainError, EngineError, EventFilter, Party, Phase},
 };
 use roadstead_types::{InstanceId, JobId, Market, Terms};
-use tokio::{
-    task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,20 +32,18 @@ use crate::{
     deploy::{DeployError, Host, Order},
     event::ProviderEvent,
     holdings::Holdings,
-    hosting::Hosting,
+    hosting::{Hosting, TRIAL},
+    tasks::{Done, Tasks, UnderWay},
 };
-
-/// How many duties are under way at once.
-const MAX_TASKS: usize = 16;
-
-/// How many of them deploy: the others must get through while publishers are slow to serve their blocks.
-const MAX_DEPLOYMENTS: usize = 4;
 
 /// How long one attempt to deploy may take. The next one goes on where it ended.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// How often the instances are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long to look at one of them.
+const GLANCE: Duration = Duration::from_secs(10);
 
 /// Why the daemon gave up. The instances go on.
 #[derive(Debug, thiserror::Error)]
@@ -68,25 +63,14 @@ pub struct Daemon {
     book: JobBook,
     cursor: Cursor,
     hostings: HashMap<JobId, Hosting>,
-    tasks: JoinSet<Done>,
-    under_way: HashMap<Id, UnderWay>,
+    tasks: Tasks,
     next_look: Instant,
     is_chain_lost: bool,
-    /// Whether all that the chain has was read at least once. Before, a job that is not in the book may well be open.
+    /// Whether all that the chain has was read, and nothing of it undone since. Before that, a job that is not in the
+    /// book may well be open, and one that is open in the book may be over.
     has_read: bool,
-}
-
-struct UnderWay {
-    job: JobId,
-    duty: Duty,
-    abort: AbortHandle,
-}
-
-/// What a task came to.
-enum Done {
-    Deployed(Result<ProviderEvent, DeployError>),
-    Removed(Result<(), EngineError>),
-    Called(Result<Mined, WriteError>),
+    /// Whether what a process left that ended in the middle is gone.
+    has_swept: bool,
 }
 
 impl Daemon {
@@ -114,11 +98,11 @@ impl Daemon {
             book: JobBook::default(),
             cursor: Cursor::starting_at(market.from_block),
             hostings: HashMap::new(),
-            tasks: JoinSet::new(),
-            under_way: HashMap::new(),
+            tasks: Tasks::default(),
             next_look: Instant::now(),
             is_chain_lost: false,
             has_read: false,
+            has_swept: false,
         }
     }
 
@@ -134,8 +118,12 @@ impl Daemon {
             tokio::select! {
                 // Cancel-safe: the token keeps its state.
                 () = stop.cancelled() => break,
-                // Cancel-safe: a finished task stays in the set until it is taken.
-                Some(done) = self.tasks.join_next_with_id() => self.finish(done),
+                // Cancel-safe: a finished task stays until it is taken.
+                Some((task, done)) = self.tasks.next() => match (task, done) {
+                    (Some(task), done) => self.finish(task, done),
+                    (None, Some(seen)) => self.seen(seen),
+                    (None, None) => {}
+                },
                 // Cancel-safe: a tick that was not taken comes again.
                 _ = ticks.tick() => {
                     // Cut off by `stop` at any point: the cursor moves only together with the book.
@@ -143,10 +131,12 @@ impl Daemon {
                         Some(read) => read?,
                         None => break,
                     }
-                    self.look().await;
+                    self.look();
                 }
             }
-            self.start_duties();
+            if self.has_read {
+                self.start_duties();
+            }
         }
         self.tasks.shutdown().await;
         Ok(())
@@ -166,6 +156,9 @@ impl Daemon {
                         self.has_read = true;
                         return Ok(());
                     }
+                    if batch.undone_from.is_some() {
+                        self.has_read = false;
+                    }
                     self.cursor = batch.cursor.clone();
                     self.tell_all(&batch);
                     self.book.apply(batch);
@@ -181,34 +174,43 @@ impl Daemon {
         }
     }
 
-    /// Notices instances that ended.
-    async fn look(&mut self) {
+    /// Begins to look for instances that ended.
+    fn look(&mut self) {
         let now = Instant::now();
-        if now < self.next_look {
+        if self.tasks.is_looking() || now < self.next_look {
             return;
         }
         self.next_look = now + LOOK;
-        for (job, hosting) in &mut self.hostings {
-            let is_busy = self.under_way.values().any(|task| task.job == *job);
-            if hosting.presence != Presence::Running || is_busy {
-                continue;
-            }
-            let status = match self.host.ports.engine.observe(&InstanceId::first(*job)).await {
-                Ok(Some(observed)) => match observed.phase {
-                    Phase::Running | Phase::Frozen => continue,
-                    Phase::Exited { status, .. } => status,
-                },
-                Ok(None) => None,
-                Err(error) => {
-                    // Not to see an instance is no reason to touch it.
-                    tracing::warn!(%job, %error, "its instance cannot be looked at");
-                    continue;
-                }
-            };
-            hosting.presence = Presence::Partial;
-            hosting.failed(Duty::Deploy, now);
-            (self.host.report)(ProviderEvent::Exited { job: *job, status });
+        let running: Vec<_> = self
+            .hostings
+            .iter()
+            .filter(|(_, hosting)| hosting.presence == Presence::Running)
+            .map(|(job, _)| *job)
+            .collect();
+        let is_settled = self.has_read && !self.hostings.values().any(|hosting| hosting.is_found);
+        let host = self.host.clone();
+        if is_settled && !self.has_swept {
+            self.tasks.look(async move { Done::Swept(host.sweep().await) });
+            return;
         }
+        self.tasks.look(async move {
+            let mut ended = Vec::new();
+            for job in running {
+                let id = InstanceId::first(job);
+                match timeout(GLANCE, host.ports.engine.observe(&id)).await {
+                    Ok(Ok(Some(observed))) => {
+                        if let Phase::Exited { status, .. } = observed.phase {
+                            ended.push((job, status));
+                        }
+                    }
+                    Ok(Ok(None)) => ended.push((job, None)),
+                    // Not to see an instance is no reason to touch it.
+                    Ok(Err(error)) => tracing::warn!(%job, %error, "its instance cannot be seen"),
+                    Err(_) => tracing::warn!(%job, "its instance cannot be seen in time"),
+                }
+            }
+            Done::Looked(ended)
+        });
     }
 
     /// Begins what is due and not begun yet.
@@ -216,54 +218,68 @@ impl Daemon {
         let now = Instant::now();
         let known: BTreeSet<JobId> =
             self.book.jobs().map(|(id, _)| id).chain(self.hostings.keys().copied()).collect();
-        for job in known {
-            let record = self.book.job(job);
-            let (presence, is_refused) = self
-                .hostings
-                .get(&job)
-                .map_or_else(Default::default, |hosting| (hosting.presence, hosting.is_refused));
-            let duty = match record {
-                Some(record) => duty_of(record.terms(), &record.job(), presence, is_refused),
-                None if self.has_read && presence != Presence::Absent => Some(Duty::Remove),
-                None => None,
-            };
-            if let Some(task) = self.under_way.values().find(|task| task.job == job) {
-                // A job that ended need not be brought to run any more.
-                if task.duty == Duty::Deploy && duty == Some(Duty::Remove) {
-                    task.abort.abort();
-                }
-                continue;
+        let mut due: Vec<_> = known.into_iter().filter_map(|job| self.due(job)).collect();
+        // Whoever waited longest is next, and what was here before comes before what is new.
+        due.sort_by_key(|(job, _)| {
+            self.hostings.get(job).map(|hosting| (!hosting.is_found, hosting.tried_at))
+        });
+        for (job, duty) in due {
+            if self.may_start(job, duty, now) {
+                self.start(job, duty);
             }
-            let Some(duty) = duty else {
-                if record.is_none() && presence == Presence::Absent {
-                    self.hostings.remove(&job);
-                }
-                continue;
-            };
-            let order = record.map(|record| Order {
-                job,
-                terms: record.terms().clone(),
-                deposit: record.job().deposit,
-                source: record.source().to_vec(),
-            });
-            if !self.may_start(job, duty, now) {
-                continue;
-            }
-            self.start(job, duty, order);
         }
     }
 
-    fn may_start(&self, job: JobId, duty: Duty, now: Instant) -> bool {
-        let deployments = self.under_way.values().filter(|task| task.duty == Duty::Deploy).count();
-        let is_room = self.under_way.len() < MAX_TASKS
-            && (duty != Duty::Deploy || deployments < MAX_DEPLOYMENTS);
-        let is_call = matches!(duty, Duty::ClaimStartFee | Duty::Decline);
-        let rests = self.hostings.get(&job).is_some_and(|hosting| hosting.rests(duty, now));
-        is_room && !rests && !(is_call && self.book.is_behind(job))
+    /// What is due for a job, unless that or something else is under way. A deployment that is not wanted any more is
+    /// cut off.
+    fn due(&mut self, job: JobId) -> Option<(JobId, Duty)> {
+        let (presence, is_refused) = self
+            .hostings
+            .get(&job)
+            .map_or_else(Default::default, |hosting| (hosting.presence, hosting.is_refused));
+        let record = self.book.job(job);
+        let duty = match record {
+            Some(record) => duty_of(record.terms(), &record.job(), presence, is_refused),
+            None if presence != Presence::Absent => Some(Duty::Remove),
+            None => None,
+        };
+        if let Some(task) = self.tasks.of(job) {
+            if task.duty == Duty::Deploy && duty == Some(Duty::Remove) {
+                task.cut_off();
+            }
+            return None;
+        }
+        if duty.is_none() && record.is_none() {
+            self.hostings.remove(&job);
+        }
+        duty.map(|duty| (job, duty))
     }
 
-    fn start(&mut self, job: JobId, duty: Duty, order: Option<Order>) {
+    fn may_start(&self, job: JobId, duty: Duty, now: Instant) -> bool {
+        if self.hostings.get(&job).is_some_and(|hosting| hosting.rests(duty, now)) {
+            return false;
+        }
+        // What was here before has its place; what is new must not take that.
+        let is_found = |hosting: &Hosting| hosting.is_found;
+        let is_in_turn = duty != Duty::Deploy
+            || self.hostings.get(&job).is_some_and(is_found)
+            || !self.hostings.values().any(is_found);
+        let is_call = matches!(duty, Duty::ClaimStartFee | Duty::Decline);
+        is_in_turn
+            && !(is_call && self.book.is_behind(job))
+            && self.tasks.has_room(duty, self.book.job(job).map(|record| record.terms().publisher))
+    }
+
+    fn start(&mut self, job: JobId, duty: Duty) {
         let host = self.host.clone();
+        let order = self.book.job(job).map(|record| Order {
+            job,
+            terms: record.terms().clone(),
+            deposit: record.job().deposit,
+            paid: record.job().paid,
+            source: record.source().to_vec(),
+        });
+        let publisher = order.as_ref().map(|order| order.terms.publisher);
         let hosting = self.hostings.entry(job).or_default();
         let call = |call: fn(Terms) -> Call| order.as_ref().map(|order| call(order.terms.clone()));
         let call = match duty {
@@ -271,75 +287,101 @@ impl Daemon {
             Duty::ClaimStartFee => call(Call::ClaimStartFee),
             Duty::Decline => call(Call::Decline),
         };
-        let abort = match (duty, order, call) {
-            (Duty::Remove, ..) => {
-                self.tasks.spawn(async move { Done::Removed(host.remove(job).await) })
-            }
+        match (duty, order, call) {
+            (Duty::Remove, ..) => self
+                .tasks
+                .begin(job, duty, publisher, async move { Done::Removed(host.remove(job).await) }),
             (Duty::Deploy, Some(order), _) => {
                 hosting.presence = Presence::Partial;
-                self.tasks.spawn(async move {
-                    let deployed = timeout(PATIENCE, host.deploy(&order)).await;
+                hosting.tried_at = Some(Instant::now());
+                let has_run = hosting.has_run;
+                self.tasks.begin(job, duty, publisher, async move {
+                    let deployed = timeout(PATIENCE, host.deploy(&order, has_run)).await;
                     let deployed = deployed.unwrap_or(Err(DeployError::TooSlow));
+                    if deployed.is_err() && !has_run {
+                        host.holdings.unreserve(job).await;
+                    }
                     Done::Deployed(deployed.map(|urls| ProviderEvent::Running { job, urls }))
-                })
+                });
             }
-            (_, _, Some(call)) => {
-                self.tasks.spawn(async move { Done::Called(host.ports.writer.submit(call).await) })
-            }
+            (_, _, Some(call)) => self.tasks.begin(job, duty, publisher, async move {
+                Done::Called(host.ports.writer.submit(call).await)
+            }),
             // A job that is not in the book has no terms, and no duty but to be removed.
-            (_, _, None) => return,
-        };
-        self.under_way.insert(abort.id(), UnderWay { job, duty, abort });
+            (_, _, None) => {}
+        }
     }
 
-    fn finish(&mut self, done: Result<(Id, Done), JoinError>) {
-        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some(UnderWay { job, duty, .. }) = self.under_way.remove(&id) else { return };
+    /// Takes in what a look around has seen.
+    fn seen(&mut self, seen: Done) {
+        match seen {
+            Done::Swept(Ok(is_swept)) => self.has_swept = is_swept,
+            Done::Swept(Err(error)) => {
+                tracing::warn!(%error, "what an earlier process left cannot be removed");
+            }
+            Done::Looked(ended) => {
+                for (job, status) in ended {
+                    let is_busy = self.tasks.of(job).is_some();
+                    if let Some(hosting) = self.hostings.get_mut(&job)
+                        && hosting.presence == Presence::Running
+                        && !is_busy
+                    {
+                        hosting.ended(Instant::now());
+                        (self.host.report)(ProviderEvent::Exited { job, status });
+                    }
+                }
+            }
+            Done::Deployed(_) | Done::Removed(_) | Done::Called(_) => {}
+        }
+    }
+
+    fn finish(&mut self, task: UnderWay, done: Option<Done>) {
+        let UnderWay { job, duty, .. } = task;
+        let now = Instant::now();
         let hosting = self.hostings.entry(job).or_default();
         let report = self.host.report.clone();
-        let failed = match done {
-            Ok((_, Done::Deployed(Ok(running)))) => {
+        let is_done = match done {
+            Some(Done::Deployed(Ok(running))) => {
                 hosting.presence = Presence::Running;
                 report(running);
-                false
+                true
             }
-            Ok((_, Done::Deployed(Err(error)))) => {
-                if let Some(refusal) = error.refusal() {
+            Some(Done::Deployed(Err(error))) => {
+                hosting.failed(duty, now);
+                let hopeless = || Refusal::Unreachable { within: TRIAL };
+                let refusal = error.refusal().or_else(|| hosting.is_hopeless(now).then(hopeless));
+                if let Some(refusal) = refusal {
                     hosting.is_refused = true;
                     report(ProviderEvent::Refused { job, refusal });
                 } else {
                     report(ProviderEvent::DeployFailed { job, error });
                 }
-                true
+                return;
             }
-            Ok((_, Done::Removed(Ok(())))) => {
+            Some(Done::Removed(Ok(()))) => {
                 hosting.presence = Presence::Absent;
+                hosting.is_found = false;
                 report(ProviderEvent::Removed { job });
-                false
+                true
             }
-            Ok((_, Done::Removed(Err(error)))) => {
+            Some(Done::Removed(Err(error))) => {
                 report(ProviderEvent::RemoveFailed { job, error });
-                true
-            }
-            Ok((_, Done::Called(Ok(mined)))) => {
-                self.book.acted(job, mined.block);
                 false
             }
-            Ok((_, Done::Called(Err(error)))) => {
+            Some(Done::Called(Ok(mined))) => {
+                self.book.acted(job, mined.block);
+                true
+            }
+            Some(Done::Called(Err(error))) => {
                 report(ProviderEvent::CallFailed { job, error });
-                true
+                false
             }
-            Err(error) => {
-                if !error.is_cancelled() {
-                    tracing::error!(%job, %error, "a task did not come to an end");
-                }
-                true
-            }
+            Some(Done::Looked(_) | Done::Swept(_)) | None => false,
         };
-        if failed {
-            hosting.failed(duty, Instant::now());
+        if is_done {
+            hosting.succeeded(duty, now);
         } else {
-            hosting.succeeded(duty);
+            hosting.failed(duty, now);
         }
     }
 

@@ -7,9 +7,8 @@
 //! Every step finds what an earlier attempt left and goes on from there, so a deployment that was cut off, by an error
 //! or by the end of the process, is repeated from its beginning.
 //!
-//! Where the engine has an instance of the job, the job was admitted before: it is adopted or started anew, never judged
-//! again and never refused, whatever the offer says by now. One that runs needs no image, so it is adopted even where
-//! its image can be had no more.
+//! A job that ran before was admitted then: it is adopted or started anew, never judged again and never refused, whatever
+//! the offer says by now. One that runs needs no image, so it is adopted even where its image can be had no more.
 
 use std::{collections::BTreeMap, str, sync::Arc};
 
@@ -25,12 +24,16 @@ use roadstead_crypto::BundleRecipient;
 use roadstead_image::{OpenLimits, open};
 use roadstead_store::{FetchLimits, FetchProgress, fetch, fetch_block};
 use roadstead_types::{
-    Bundle, BundleBinding, BundleFormatError, BundledContainer, ImageKey, ImageReference,
-    InstanceId, JobId, Terms, TokenAmount,
+    Bundle, BundleBinding, BundleFormatError, ImageKey, ImageReference, InstanceId, JobId, Terms,
+    TokenAmount,
     content::{RAW, content_id},
 };
 
-use crate::{Keys, Ports, event::ProviderEvent, holdings::Holdings};
+use crate::{
+    Keys, Ports,
+    event::ProviderEvent,
+    holdings::{Holdings, ReleaseError},
+};
 
 /// What the blocks of an image may have more than its plain layers, in bytes: index, graph and seals.
 const IMAGE_OVERHEAD: u64 = 64 << 20;
@@ -60,6 +63,7 @@ pub(crate) struct Order {
     pub(crate) job: JobId,
     pub(crate) terms: Terms,
     pub(crate) deposit: TokenAmount,
+    pub(crate) paid: TokenAmount,
     /// Where the bundle may be: a stranger's input.
     pub(crate) source: Vec<u8>,
 }
@@ -98,15 +102,13 @@ impl DeployError {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         let reason = |error: &dyn std::error::Error| with_sources(error);
         match self {
+            // Others leave.
+            Self::Refused(Refusal::NoRoom { .. }) => None,
             Self::Refused(refusal) => Some(refusal.clone()),
             Self::Bundle(error) if !error.is_retryable() => {
                 Some(Refusal::BadBundle { reason: reason(error) })
             }
             Self::Image(error) if !error.is_retryable() => {
-                Some(Refusal::BadImage { reason: reason(error) })
-            }
-            // Its whole graph was fetched, so a block that is not there is none of its graph.
-            Self::Open(OpenError::Content(error @ ContentError::Absent { .. })) => {
                 Some(Refusal::BadImage { reason: reason(error) })
             }
             Self::Open(error) if !error.is_retryable() => {
@@ -138,57 +140,68 @@ impl Host {
         (self.report)(event);
     }
 
-    /// Makes the job run; returns where its ports can be called.
-    pub(crate) async fn deploy(&self, order: &Order) -> Result<BTreeMap<u16, String>, DeployError> {
+    /// Makes the job run; returns where its ports can be called. `has_run` says that it ran before.
+    pub(crate) async fn deploy(
+        &self,
+        order: &Order,
+        has_run: bool,
+    ) -> Result<BTreeMap<u16, String>, DeployError> {
         let found = self.ports.engine.observe(&InstanceId::first(order.job)).await?;
-        match found.map(|found| found.phase) {
-            None => self.deploy_from(order, None).await,
-            Some(phase) => self
-                .deploy_from(order, Some(phase))
-                .await
-                .map_err(|error| DeployError::Adopt(Box::new(error))),
-        }
+        let is_running = found
+            .as_ref()
+            .is_some_and(|found| matches!(found.phase, Phase::Running | Phase::Frozen));
+        // A start fee is taken only from what runs.
+        let is_admitted = has_run || found.is_some() || !order.paid.is_zero();
+        let deployed = self.deploy_from(order, is_admitted, is_running).await;
+        deployed.map_err(|error| match is_admitted {
+            true => DeployError::Adopt(Box::new(error)),
+            false => error,
+        })
     }
 
     async fn deploy_from(
         &self,
         order: &Order,
-        found: Option<Phase>,
+        is_admitted: bool,
+        is_running: bool,
     ) -> Result<BTreeMap<u16, String>, DeployError> {
         let (job, tenant) = (order.job, order.terms.publisher);
         let bundle = self.fetch_bundle(order).await?;
-        self.reserve(order, &bundle, found.is_some())?;
+        self.reserve(order, &bundle, is_admitted).await?;
         self.tell(ProviderEvent::Admitted { job });
 
-        let images: Vec<_> = bundle.workload.containers.iter().map(|each| &each.image).collect();
         let key = |image: &ImageReference| ImageKey { tenant, image: image.image };
+        let images: Vec<_> = bundle.workload.containers.iter().map(|each| &each.image).collect();
         let needs: Vec<_> = images.iter().map(|image| (image.root, key(image))).collect();
-        self.holdings.needs_images(job, &needs);
-        if !matches!(found, Some(Phase::Running | Phase::Frozen)) {
-            self.fetch_images(order, &bundle).await?;
+        self.holdings.needs_images(job, &needs).await;
+        let here = self.ports.engine.images().await?;
+        for image in images.into_iter().filter(|image| !is_running && !here.contains(&key(image))) {
+            self.fetch_image(order, image, &bundle.sources).await?;
             self.tell(ProviderEvent::Starting { job });
-            for image in images {
-                let blocks: Arc<dyn BlockSource> = self.ports.cache.clone();
-                let limits = OpenLimits::for_bytes(self.offer.image_size);
-                let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
-                self.ports.engine.prepare(&key(image), &opened).await?;
-            }
+            let blocks: Arc<dyn BlockSource> = self.ports.cache.clone();
+            let limits = OpenLimits::for_bytes(self.offer.image_size);
+            let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
+            self.ports.engine.prepare(&key(image), &opened).await?;
         }
         self.apply(order, &bundle).await
     }
 
-    async fn fetch_images(&self, order: &Order, bundle: &Bundle) -> Result<(), DeployError> {
+    async fn fetch_image(
+        &self,
+        order: &Order,
+        image: &ImageReference,
+        more: &[String],
+    ) -> Result<(), DeployError> {
         let job = order.job;
-        let sources = self.sources(order, &bundle.sources).map_err(DeployError::Image)?;
         let progress = |FetchProgress { done, total, .. }| {
             self.tell(ProviderEvent::Fetching { job, done, total });
         };
-        for BundledContainer { image, .. } in &bundle.workload.containers {
-            let _fetching = self.holdings.fetching().await;
-            fetch(&image.root, &sources, &*self.ports.cache, &self.fetch_limits(), &progress)
-                .await
-                .map_err(DeployError::Image)?;
-        }
+        let (sources, refused) = self.sources(order, more);
+        fetch(&image.root, &sources, &*self.ports.cache, &self.fetch_limits(), &progress)
+            .await
+            .map_err(|error| {
+                DeployError::Image(refused.filter(|_| sources.is_empty()).unwrap_or(error))
+            })?;
         Ok(())
     }
 
@@ -203,13 +216,12 @@ impl Host {
 
     async fn fetch_bundle(&self, order: &Order) -> Result<Bundle, DeployError> {
         let cid = content_id(RAW, order.terms.bundle);
-        let sources = self.sources(order, &[]).map_err(DeployError::Bundle)?;
-        self.holdings.needs_bundle(order.job, cid);
-        let block = {
-            let _fetching = self.holdings.fetching().await;
-            let fetched = fetch_block(&cid, &sources, &*self.ports.cache).await;
-            fetched.map_err(DeployError::Bundle)?
-        };
+        self.holdings.needs_bundle(order.job, cid).await;
+        let (sources, refused) = self.sources(order, &[]);
+        let fetched = fetch_block(&cid, &sources, &*self.ports.cache).await;
+        let block = fetched.map_err(|error| {
+            DeployError::Bundle(refused.filter(|_| sources.is_empty()).unwrap_or(error))
+        })?;
         let binding = BundleBinding {
             chain: self.chain,
             contract: self.contract,
@@ -227,15 +239,15 @@ impl Host {
         })
     }
 
-    /// Whom to ask for blocks: first where the event says, then where the bundle says.
+    /// Whom to ask for blocks that are not in the cache: first where the event says, then where the bundle says. And why
+    /// one of these must not be asked.
     fn sources(
         &self,
         order: &Order,
         more: &[String],
-    ) -> Result<Vec<Arc<dyn BlockSource>>, ContentError> {
+    ) -> (Vec<Arc<dyn BlockSource>>, Option<ContentError>) {
         let hint = str::from_utf8(&order.source).unwrap_or_default();
-        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
-        let mut refused = None;
+        let (mut sources, mut refused) = (Vec::new(), None);
         for address in [hint].into_iter().chain(more.iter().map(String::as_str)) {
             match self.ports.sources.open(address) {
                 Ok(source) => sources.push(source),
@@ -243,14 +255,11 @@ impl Host {
                 Err(_) => {}
             }
         }
-        match refused {
-            Some(error) if sources.is_empty() => Err(error),
-            _ => Ok(sources),
-        }
+        (sources, refused)
     }
 
     /// Takes the job, unless it was taken before.
-    fn reserve(
+    async fn reserve(
         &self,
         order: &Order,
         bundle: &Bundle,
@@ -261,7 +270,7 @@ impl Host {
             |used: &_| admit(&order.terms, order.deposit, bundle, &self.offer, &capabilities, used);
         let admit = |used: &_| if is_admitted { Ok(()) } else { judge(used) };
         let reservation = bundle.workload.reservation;
-        self.holdings.reserve(order.job, reservation, admit).map_err(DeployError::Refused)
+        self.holdings.reserve(order.job, reservation, admit).await.map_err(DeployError::Refused)
     }
 
     async fn apply(
@@ -296,16 +305,29 @@ impl Host {
     }
 
     /// Removes everything of a job from this machine.
-    pub(crate) async fn remove(&self, job: JobId) -> Result<(), EngineError> {
+    pub(crate) async fn remove(&self, job: JobId) -> Result<(), RemoveError> {
         self.ports.endpoints.conceal(job).await;
+        // Asked for even where none is seen: a start that was cut off may be about to make one, and is waited for.
+        self.ports.engine.remove(&InstanceId::first(job)).await?;
         for id in self.ports.engine.instances().await?.into_iter().filter(|id| id.job == job) {
             self.ports.engine.remove(&id).await?;
         }
-        self.holdings.release(job);
-        if let Err(error) = self.holdings.sweep(&*self.ports.engine, &*self.ports.cache).await {
-            // Nothing depends on it, and the next job that ends sweeps again.
-            tracing::warn!(%job, error = %with_sources(&error), "some of what it held is still here");
-        }
-        Ok(())
+        Ok(self.holdings.release(job, &*self.ports.engine, &*self.ports.cache).await?)
     }
+
+    /// Removes what no job needs; `false` where it cannot be told yet.
+    pub(crate) async fn sweep(&self) -> Result<bool, ReleaseError> {
+        self.holdings.sweep(&*self.ports.engine, &*self.ports.cache).await
+    }
+}
+
+/// Why something of a job is still on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// Its container.
+    #[error("its container cannot be removed")]
+    Container(#[from] EngineError),
+    /// Its image or its blocks.
+    #[error("its image cannot be removed")]
+    Image(#[from] ReleaseError),
 }

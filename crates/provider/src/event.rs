@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use roadstead_core::{
     Refusal,
-    ports::{ChainError, EngineError, WriteError},
+    ports::{ChainError, WriteError},
 };
 use roadstead_types::{JobId, TokenAmount};
 
-use crate::deploy::DeployError;
+use crate::deploy::{DeployError, RemoveError};
 
 /// What the daemon did or saw.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub enum ProviderEvent {
         /// Which job.
         job: JobId,
         /// Why.
-        error: EngineError,
+        error: RemoveError,
     },
     /// The start fee is in the provider's wallet.
     StartFeePaid {

@@ -11,6 +11,9 @@ const REST: Duration = Duration::from_secs(5);
 /// The longest rest.
 const MAX_REST: Duration = Duration::from_secs(600);
 
+/// How long a job that never ran is tried before it is given back.
+pub(crate) const TRIAL: Duration = Duration::from_secs(3_600);
+
 /// A job on this machine.
 #[derive(Debug, Default)]
 pub(crate) struct Hosting {
@@ -18,14 +21,22 @@ pub(crate) struct Hosting {
     pub(crate) presence: Presence,
     /// Whether it is never served.
     pub(crate) is_refused: bool,
-    /// What failed last, how often in a row, and when it may be tried again.
-    resting: Option<(Duty, u32, Instant)>,
+    /// Whether it ran. Then it is never refused.
+    pub(crate) has_run: bool,
+    /// Whether it was here when the daemon started, and was not deployed since.
+    pub(crate) is_found: bool,
+    /// When it was last begun to be deployed; `None` goes first.
+    pub(crate) tried_at: Option<Instant>,
+    running_since: Option<Instant>,
+    first_failed_at: Option<Instant>,
+    /// What failed last, how long to rest for it, and until when.
+    resting: Option<(Duty, Duration, Instant)>,
 }
 
 impl Hosting {
-    /// A job that something is here of.
-    pub(crate) const fn found() -> Self {
-        Self { presence: Presence::Partial, is_refused: false, resting: None }
+    /// A job that has an instance here when the daemon starts.
+    pub(crate) fn found() -> Self {
+        Self { presence: Presence::Partial, has_run: true, is_found: true, ..Self::default() }
     }
 
     /// Whether the duty failed too recently to be tried again.
@@ -35,19 +46,39 @@ impl Hosting {
 
     /// Notes that the duty failed.
     pub(crate) fn failed(&mut self, duty: Duty, now: Instant) {
-        let before = match self.resting {
-            Some((failed, times, _)) if failed == duty => times,
-            _ => 0,
+        let rest = match self.resting {
+            Some((failed, rest, _)) if failed == duty => rest.saturating_mul(2).min(MAX_REST),
+            _ => REST,
         };
-        let rest = REST.saturating_mul(2u32.saturating_pow(before)).min(MAX_REST);
-        self.resting = Some((duty, before.saturating_add(1), now + rest));
+        self.resting = Some((duty, rest, now + rest));
+        self.first_failed_at.get_or_insert(now);
+        self.is_found = false;
     }
 
     /// Notes that the duty was done.
-    pub(crate) fn succeeded(&mut self, duty: Duty) {
-        if self.resting.is_some_and(|(failed, ..)| failed == duty) {
+    pub(crate) fn succeeded(&mut self, duty: Duty, now: Instant) {
+        if duty == Duty::Deploy {
+            self.has_run = true;
+            self.is_found = false;
+            self.running_since = Some(now);
+        } else if self.resting.is_some_and(|(failed, ..)| failed == duty) {
             self.resting = None;
         }
+    }
+
+    /// Notes that what ran has ended. Only what ran for longer than its last rest begins with a short one again.
+    pub(crate) fn ended(&mut self, now: Instant) {
+        let ran = self.running_since.take().map(|since| now - since);
+        if self.resting.is_some_and(|(_, rest, _)| ran.is_some_and(|ran| ran > rest)) {
+            self.resting = None;
+        }
+        self.presence = Presence::Partial;
+        self.failed(Duty::Deploy, now);
+    }
+
+    /// Whether a job that never ran was tried for long enough.
+    pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
+        !self.has_run && self.first_failed_at.is_some_and(|first| now - first >= TRIAL)
     }
 }
 
@@ -55,27 +86,57 @@ impl Hosting {
 mod tests {
     use super::*;
 
+    /// Seconds of rest that follow, as the daemon sees them.
+    fn rest_of(hosting: &Hosting, from: Instant) -> u64 {
+        let rests =
+            |seconds: &u64| hosting.rests(Duty::Deploy, from + Duration::from_secs(*seconds));
+        (0..2_000).take_while(rests).count().try_into().unwrap()
+    }
+
     #[test]
-    fn rests_grow_and_end_with_success() {
-        let mut hosting = Hosting::default();
-        let mut now = Instant::now();
+    fn rests_grow_with_each_failure_and_are_bounded() {
+        let (mut hosting, mut now) = (Hosting::default(), Instant::now());
         let mut rests = Vec::new();
-        for _ in 0..40 {
+        for _ in 0..12 {
             hosting.failed(Duty::Deploy, now);
-            let start = now;
-            while hosting.rests(Duty::Deploy, now) {
-                now += Duration::from_secs(5);
-            }
-            rests.push((now - start).as_secs());
+            rests.push(rest_of(&hosting, now));
+            now += Duration::from_secs(1_000);
         }
         assert_eq!(rests[..4], [5, 10, 20, 40]);
-        assert_eq!(rests[39], MAX_REST.as_secs());
+        assert_eq!(rests[11], MAX_REST.as_secs());
         assert!(!hosting.rests(Duty::Remove, now));
-
-        hosting.failed(Duty::Deploy, now);
-        hosting.succeeded(Duty::Deploy);
+        hosting.failed(Duty::Remove, now);
         assert!(!hosting.rests(Duty::Deploy, now));
-        hosting.failed(Duty::Deploy, now);
-        assert!(!hosting.rests(Duty::Deploy, now + REST));
+    }
+
+    #[test]
+    fn what_ends_at_once_is_started_ever_less_often() {
+        let (mut hosting, mut now) = (Hosting::default(), Instant::now());
+        let mut rests = Vec::new();
+        for _ in 0..4 {
+            hosting.succeeded(Duty::Deploy, now);
+            now += Duration::from_secs(2);
+            hosting.ended(now);
+            rests.push(rest_of(&hosting, now));
+            now += Duration::from_secs(1_000);
+        }
+        assert_eq!(rests, [5, 10, 20, 40]);
+        hosting.succeeded(Duty::Deploy, now);
+        now += Duration::from_secs(41);
+        hosting.ended(now);
+        assert_eq!(rest_of(&hosting, now), 5);
+    }
+
+    #[test]
+    fn only_what_never_ran_is_given_up() {
+        let now = Instant::now();
+        for (mut hosting, is_hopeless) in [(Hosting::default(), true), (Hosting::found(), false)] {
+            hosting.failed(Duty::Deploy, now);
+            assert!(!hosting.is_hopeless(now));
+            hosting.failed(Duty::Deploy, now + TRIAL / 2);
+            assert_eq!(hosting.is_hopeless(now + TRIAL), is_hopeless);
+            hosting.succeeded(Duty::Deploy, now + TRIAL);
+            assert!(!hosting.is_hopeless(now + TRIAL * 2));
+        }
     }
 }

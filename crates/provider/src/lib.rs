@@ -11,12 +11,14 @@ mod holdings;
 mod hosting;
 mod keys;
 mod registration;
+mod tasks;
 mod wire;
 
 pub use daemon::{Daemon, DaemonError};
-pub use deploy::DeployError;
+pub use deploy::{DeployError, RemoveError};
 pub use endpoints::LoopbackEndpoints;
 pub use event::ProviderEvent;
+pub use holdings::ReleaseError;
 pub use keys::{KeyError, Keys};
 pub use registration::{RegisterError, Registered, RegistryChange, register};
 pub use wire::{WireError, wire};

@@ -13,6 +13,7 @@ use roadstead_core::ports::{
     Usage,
 };
 use roadstead_types::{ImageKey, InstanceId};
+use tokio::sync::Notify;
 
 use crate::lock;
 
@@ -20,6 +21,7 @@ use crate::lock;
 #[derive(Debug, Default)]
 pub struct FakeEngine {
     state: Mutex<State>,
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -27,7 +29,9 @@ struct State {
     images: BTreeSet<ImageKey>,
     instances: BTreeMap<InstanceId, Instance>,
     starts: BTreeMap<InstanceId, u32>,
+    removed_images: Vec<ImageKey>,
     refusal: Option<String>,
+    is_held: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,32 @@ impl FakeEngine {
     pub fn exit(&self, id: &InstanceId, status: i32) {
         if let Some(instance) = lock(&self.state).instances.get_mut(id) {
             instance.phase = Phase::Exited { status: Some(status), out_of_memory: Some(false) };
+        }
+    }
+
+    /// Every image that it was asked to remove, whether it was there or not.
+    pub fn removed_images(&self) -> Vec<ImageKey> {
+        lock(&self.state).removed_images.clone()
+    }
+
+    /// Lets nothing be prepared from now on; whoever prepares waits.
+    pub fn hold(&self) {
+        lock(&self.state).is_held = true;
+    }
+
+    /// Lets things be prepared again.
+    pub fn release(&self) {
+        lock(&self.state).is_held = false;
+        self.released.notify_waiters();
+    }
+
+    async fn wait_while_held(&self) {
+        loop {
+            let released = self.released.notified();
+            if !lock(&self.state).is_held {
+                return;
+            }
+            released.await;
         }
     }
 
@@ -82,6 +112,7 @@ impl Engine for FakeEngine {
     }
 
     async fn prepare(&self, key: &ImageKey, image: &dyn LayerSource) -> Result<(), EngineError> {
+        self.wait_while_held().await;
         for index in 0..image.layers().len() {
             let mut layer = image.read(index).await?;
             while layer.next().await?.is_some() {}
@@ -98,14 +129,22 @@ impl Engine for FakeEngine {
         let mut state = lock(&self.state);
         let mut used = state.instances.values().flat_map(|instance| &instance.spec.containers);
         if used.any(|(image, _)| image == key) {
-            return Err(EngineError::Unsupported { what: "remove an image in use".into() });
+            let source = "an instance uses it".into();
+            return Err(EngineError::Failed { operation: "removing an image", source });
         }
+        state.removed_images.push(*key);
         state.images.remove(key);
         Ok(())
     }
 
     async fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {
         let mut state = lock(&self.state);
+        let found = state.instances.get(&spec.id);
+        if let Some(live) = found.filter(|found| !matches!(found.phase, Phase::Exited { .. })) {
+            return Ok(Self::observed(live));
+        }
+        // What has ended makes room for what is to start, whether or not that succeeds.
+        state.instances.remove(&spec.id);
         if let Some(reason) = state.refusal.clone() {
             return Err(EngineError::CannotStart { reason });
         }
@@ -113,10 +152,6 @@ impl Engine for FakeEngine {
             if !state.images.contains(key) {
                 return Err(EngineError::NotPrepared { image: key.image });
             }
-        }
-        let found = state.instances.get(&spec.id);
-        if let Some(live) = found.filter(|found| !matches!(found.phase, Phase::Exited { .. })) {
-            return Ok(Self::observed(live));
         }
         *state.starts.entry(spec.id).or_default() += 1;
         let started =

@@ -12,7 +12,8 @@ pub const DAG_PB: u64 = 0x70;
 /// Multihash code of SHA-256.
 pub const SHA2_256: u64 = 0x12;
 
-/// The largest block that every IPFS implementation takes, in bytes. A larger one is refused wherever it comes from.
+/// The largest block that is taken, in bytes: what bitswap carries today. A larger one is refused wherever it comes
+/// from. Blocks of up to 1 MiB are taken by every IPFS implementation, and none that is made here is larger.
 pub const MAX_BLOCK: usize = 2 << 20;
 
 /// The content id (version 1) of a block whose SHA-256 digest is `digest`.
@@ -29,11 +30,12 @@ pub fn digest_of(cid: &Cid) -> Option<B256> {
 
 /// The written form of a content id, for fields: `#[serde(with = "content::text")]`.
 pub mod text {
+    use cid::Version;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
     use super::Cid;
 
-    /// Writes the id as everybody writes it: in base 32.
+    /// Writes the id as everybody writes it: version 1, in base 32.
     pub fn serialize<S: Serializer>(cid: &Cid, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(cid)
     }
@@ -41,12 +43,17 @@ pub mod text {
     /// Reads the written form.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cid, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom("not a content id"))
+        // One block has one name: neither another base nor the older version, which names the same block.
+        let has_one_form = |cid: &Cid| cid.version() == Version::V1 && cid.to_string() == text;
+        let cid = text.parse().ok().filter(has_one_form);
+        cid.ok_or_else(|| D::Error::custom("not a content id of version 1 in base 32"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cid::multibase::Base;
+
     use super::*;
 
     #[test]
@@ -60,7 +67,15 @@ mod tests {
         let json = serde_json::to_string(&field).unwrap();
         assert_eq!(json, format!(r#"{{"root":"{}"}}"#, field.root));
         assert_eq!(serde_json::from_str::<Field>(&json).unwrap(), field);
-        assert!(serde_json::from_str::<Field>(r#"{"root":"bafk"}"#).is_err());
+        let id = content_id(DAG_PB, B256::ZERO);
+        let older = Cid::new_v0(*id.hash()).unwrap();
+        let base58 = id.to_string_of_base(Base::Base58Btc).unwrap();
+        let upper = id.to_string_of_base(Base::Base32Upper).unwrap();
+        let path = format!("/ipfs/{id}");
+        for other in ["bafk".into(), older.to_string(), base58, upper, path] {
+            let json = format!(r#"{{"root":"{other}"}}"#);
+            assert!(serde_json::from_str::<Field>(&json).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -4,25 +4,46 @@ use std::{fmt, str::FromStr};
 
 use alloy_primitives::{Address, B256};
 use cid::Cid;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::ChunkKey;
 
 /// The id of an image as container engines have it: the SHA-256 digest of its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageId(pub B256);
 
+/// `sha256:` and 64 lower-case hexadecimal digits, in files as well.
 impl fmt::Display for ImageId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "sha256:{:x}", self.0)
     }
 }
 
-impl FromStr for ImageId {
-    type Err = <B256 as FromStr>::Err;
+/// Not the written form of an image's id.
+#[derive(Debug, thiserror::Error)]
+#[error("not sha256:<64 lower-case hexadecimal digits>")]
+pub struct InvalidImageId;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.strip_prefix("sha256:").unwrap_or(text).parse().map(Self)
+impl FromStr for ImageId {
+    type Err = InvalidImageId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidImageId> {
+        let digits = text.strip_prefix("sha256:").ok_or(InvalidImageId)?;
+        let parsed = Self(digits.parse().map_err(|_| InvalidImageId)?);
+        // One image has one name: no upper case, no second prefix.
+        if parsed.to_string() == text { Ok(parsed) } else { Err(InvalidImageId) }
+    }
+}
+
+impl Serialize for ImageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -63,4 +84,35 @@ pub struct ImageReference {
     pub index_digest: B256,
     /// The image that comes out.
     pub image: ImageId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_written_form() {
+        let id = ImageId(B256::repeat_byte(0xab));
+        let digits = "ab".repeat(32);
+        let text = id.to_string();
+        assert_eq!(text, format!("sha256:{digits}"));
+        assert_eq!(text.parse::<ImageId>().unwrap(), id);
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, format!("\"{text}\""));
+        assert_eq!(serde_json::from_str::<ImageId>(&json).unwrap(), id);
+        for other in [
+            digits.clone(),
+            format!("0x{digits}"),
+            format!("sha256:0x{digits}"),
+            format!("sha256:{}", digits.to_uppercase()),
+            format!("SHA256:{digits}"),
+            format!("sha256:sha256:{digits}"),
+            format!("sha256:{}", &digits[2..]),
+            format!("sha512:{digits}"),
+            format!("{text} "),
+        ] {
+            assert!(other.parse::<ImageId>().is_err(), "{other}");
+            assert!(serde_json::from_str::<ImageId>(&format!("\"{other}\"")).is_err(), "{other}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub use bundle::{
 };
 pub use cid::Cid;
 pub use deployment::{Deployment, DeploymentId};
-pub use image::{ChunkRef, ImageId, ImageKey, ImageReference};
+pub use image::{ChunkRef, ImageId, ImageKey, ImageReference, InvalidImageId};
 pub use instance::{InstanceId, InvalidInstanceId};
 pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};
 pub use manifest::{Manifest, ManifestContainer, ManifestError, Problem};

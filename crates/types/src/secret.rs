@@ -67,10 +67,14 @@ impl<'de> Deserialize<'de> for ChunkKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         let mut key = Self([0; Self::LENGTH]);
-        match alloy_primitives::hex::decode_to_slice(text.as_bytes(), &mut key.0) {
-            Ok(()) => Ok(key),
-            Err(_) => Err(D::Error::custom("not the 64 hexadecimal digits of a key")),
+        // One key has one name. The decoder alone would take a prefix and upper case as well.
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.bytes().all(is_digit)
+            && alloy_primitives::hex::decode_to_slice(text.as_bytes(), &mut key.0).is_ok()
+        {
+            return Ok(key);
         }
+        Err(D::Error::custom("not the 64 lower-case hexadecimal digits of a key"))
     }
 }
 
@@ -90,6 +94,15 @@ mod tests {
         let text = serde_json::to_string(&key).unwrap();
         assert_eq!(text, format!("\"{}\"", "ab".repeat(32)));
         assert_eq!(serde_json::from_str::<ChunkKey>(&text).unwrap(), key);
-        assert!(serde_json::from_str::<ChunkKey>("\"abab\"").is_err());
+        let digits = "ab".repeat(32);
+        for other in [
+            "abab".into(),
+            digits.to_uppercase(),
+            format!("0x{digits}"),
+            format!("{digits}ab"),
+            format!("{}g", &digits[1..]),
+        ] {
+            assert!(serde_json::from_str::<ChunkKey>(&format!("\"{other}\"")).is_err(), "{other}");
+        }
     }
 }

@@ -108,7 +108,8 @@ impl Host {
         if instances.is_empty() && images.is_empty() && pins.is_empty() {
             Ok(())
         } else {
-            Err(DemoError::LeftBehind { instances: instances.len(), images: images.len() })
+            let (instances, images) = (instances.len(), images.len());
+            Err(DemoError::LeftBehind { instances, images, pins: pins.len() })
         }
     }
 

@@ -1,6 +1,6 @@
 //! The publisher's side of the demonstration.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, Bytes, U256};
 use roadstead_core::ports::{ChainError, ContentStore};
@@ -94,7 +94,7 @@ impl Renter {
         let Some(prepared) = stop.run_until_cancelled(preparing).await else {
             return Err(DemoError::Interrupted { refund: None });
         };
-        let (image, Prepared { terms, source, bundle }) = prepared?;
+        let (image, grace, Prepared { terms, source, bundle }) = prepared?;
 
         let deposit = TokenAmount::new(DEPOSIT).expect("far below 2^96");
         let job = self.ports.reader.job_id(&terms);
@@ -104,7 +104,7 @@ impl Renter {
         if let Err(error) = open(&self.ports, request).await {
             // What went wrong may have gone wrong after the job was opened.
             if self.ports.reader.job(job).await?.status() == JobStatus::Open {
-                self.leave(&terms, report).await?;
+                self.leave(&terms, grace, report).await?;
             }
             return Err(error.into());
         }
@@ -113,12 +113,15 @@ impl Renter {
         let using = self.use_service(job, &terms, service, clock, report);
         let used = stop.run_until_cancelled(using).await;
 
-        let (paid, refunded) = self.leave(&terms, report).await?;
+        let left = self.leave(&terms, grace, report).await;
         clock.lap(|timings| &mut timings.close);
-        let Some(used) = used else {
-            return Err(DemoError::Interrupted { refund: Some(refunded) });
+        let (url, answer) = match used {
+            Some(Ok(used)) => used,
+            // Why the service failed says more than that it could not be left.
+            Some(Err(error)) => return Err(error),
+            None => return Err(DemoError::Interrupted { refund: Some(left?.1) }),
         };
-        let (url, answer) = used?;
+        let (paid, refunded) = left?;
         let after = self.wallets().await?;
         let money = Money { deposit, paid, refunded };
         money.check(&before, &after)?;
@@ -131,9 +134,12 @@ impl Renter {
         config: &DemoConfig,
         clock: &mut Stopwatch,
         report: &(impl Fn(DemoEvent) + Sync),
-    ) -> Result<(SealedImage, Prepared), DemoError> {
+    ) -> Result<(SealedImage, Duration, Prepared), DemoError> {
         let key = provider_key(&self.ports, self.provider).await?;
         let chosen = config.workload.read(self.folder.path().join("image")).await?;
+        let containers = chosen.workload.containers.iter();
+        let graces = containers.map(|each| Duration::from(each.container.stop_grace_period));
+        let grace = graces.max().unwrap_or_default();
         let progress = |progress| report(DemoEvent::Sealing(progress));
         let sealed =
             seal(&self.ports, &self.keys, chosen.workload, &chosen.folder, progress).await?;
@@ -153,7 +159,7 @@ impl Renter {
         };
         let prepared = publish(&self.ports, &self.keys, &self.market, &sealed, &key, &deal).await?;
         clock.lap(|timings| &mut timings.publish);
-        Ok((image, prepared))
+        Ok((image, grace, prepared))
     }
 
     /// Waits until the service runs, calls it, and waits until it has cost its start fee.
@@ -165,20 +171,24 @@ impl Renter {
         clock: &mut Stopwatch,
         report: &(impl Fn(DemoEvent) + Sync),
     ) -> Result<(String, Answer), DemoError> {
-        let silent = |what| DemoError::Silent { what };
         let known = service.wait_for(|service| !matches!(service, Service::Awaited));
         let known = match timeout(DEPLOY_PATIENCE, known).await {
             Ok(Ok(known)) => known.clone(),
-            Ok(Err(_)) | Err(_) => return Err(silent("did not bring the container to run")),
+            Ok(Err(_)) => return Err(DemoError::Gone),
+            Err(_) => Service::Awaited,
         };
         let (urls, after) = match known {
             Service::Running { urls, after } => (urls, after),
             Service::Refused(refusal) => return Err(DemoError::Refused(refusal)),
-            Service::Awaited => return Err(silent("did not bring the container to run")),
+            Service::Awaited => {
+                let what = "did not bring the container to run";
+                return Err(DemoError::Silent { what, within: DEPLOY_PATIENCE });
+            }
         };
         clock.note(|timings| &mut timings.deploy, after);
         let url = urls.into_values().next().ok_or(DemoError::NoPort)?;
         let answer = timeout(PATIENCE, call(&url)).await;
+        let silent = |what| DemoError::Silent { what, within: PATIENCE };
         let answer = answer.unwrap_or(Err(silent("did not let the service be called")))?;
         report(DemoEvent::Answered { url: url.clone(), answer: answer.clone() });
         clock.lap(|timings| &mut timings.first_response);
@@ -199,12 +209,15 @@ impl Renter {
     async fn leave(
         &self,
         terms: &Terms,
+        grace: Duration,
         report: &impl Fn(DemoEvent),
     ) -> Result<(TokenAmount, TokenAmount), DemoError> {
         report(DemoEvent::Closing);
-        match close(&self.ports, terms, self.market.from_block, PATIENCE).await? {
+        // The container is given its time to stop before the job is closed.
+        let within = PATIENCE + grace;
+        match close(&self.ports, terms, self.market.from_block, within).await? {
             Closed::NoticeRuns { .. } => {
-                Err(DemoError::Silent { what: "did not end the job after the notice" })
+                Err(DemoError::Silent { what: "did not end the job after the notice", within })
             }
             Closed::Closed { paid, refund, .. } => {
                 let withdrawn = withdraw(&self.ports).await?;

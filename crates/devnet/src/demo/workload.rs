@@ -20,9 +20,9 @@ use crate::service;
 pub enum WorkloadChoice {
     /// The demonstration's own HTTP service.
     BuiltIn,
-    /// An OCI image layout, a folder or an archive. The first TCP port that it exposes is called.
+    /// An OCI image layout, a folder or an archive. The smallest TCP port that it exposes is called.
     Image(PathBuf),
-    /// A workload manifest. The first port of its container is called.
+    /// A workload manifest. The smallest port of its container is called.
     Manifest(PathBuf),
 }
 

@@ -9,12 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use tar::{EntryType, Header, PaxExtensions};
+use alloy_primitives::B256;
+use tar::{EntryType, Header};
 
 use super::{
     ReadError,
-    blobs::{Region, failed},
+    blobs::{DOCKER, INDEX, LAYOUT, Region, failed},
 };
+use crate::document::of_digits;
 
 const BLOCK: u64 = 512;
 
@@ -29,8 +31,27 @@ const MAX_EXTENSION: u64 = 64 << 10;
 pub(super) struct Archive {
     file: Arc<File>,
     path: PathBuf,
-    /// Start and length of each file that a layout may have.
-    files: HashMap<String, (u64, u64)>,
+    /// Start and length of each file that a layout may have. Their names are not kept: they may be of any length.
+    files: HashMap<Part, (u64, u64)>,
+}
+
+/// A file that a layout may have.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Document(&'static str),
+    Blob(B256),
+}
+
+impl Part {
+    fn named(name: &str) -> Option<Self> {
+        match name.strip_prefix("blobs/sha256/") {
+            Some(digits) => of_digits(digits).map(Self::Blob),
+            None => {
+                let mut documents = [INDEX, LAYOUT, DOCKER].into_iter();
+                documents.find(|document| *document == name).map(Self::Document)
+            }
+        }
+    }
 }
 
 /// What entries before this one say about it.
@@ -58,7 +79,8 @@ impl Archive {
             }
             match kind {
                 EntryType::GNULongName => {
-                    let mut name = archive.extension(start, size)?;
+                    let name = archive.extension(start, size)?;
+                    let mut name = name.ok_or_else(|| damaged("a name that is too long"))?;
                     name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
                     described.path = Some(name);
                 }
@@ -81,11 +103,11 @@ impl Archive {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.files.contains_key(name)
+        Part::named(name).is_some_and(|part| self.files.contains_key(&part))
     }
 
     pub(super) fn find(&self, name: &str) -> Result<Region, ReadError> {
-        let found = self.files.get(name);
+        let found = Part::named(name).and_then(|part| self.files.get(&part));
         let &(start, length) = found.ok_or_else(|| ReadError::Missing { name: name.into() })?;
         Ok(Region { file: Arc::clone(&self.file), path: self.path.clone(), start, length })
     }
@@ -128,21 +150,28 @@ impl Archive {
         ReadError::NotAnImage { path: self.path.clone(), found }
     }
 
-    fn extension(&self, start: u64, size: u64) -> Result<Vec<u8>, ReadError> {
+    /// What describes the next entry; `None` where it is longer than anything that does.
+    fn extension(&self, start: u64, size: u64) -> Result<Option<Vec<u8>>, ReadError> {
         let size = Some(size).filter(|size| *size <= MAX_EXTENSION);
-        let size = size.and_then(|size| usize::try_from(size).ok());
-        let mut bytes = vec![0; size.ok_or_else(|| damaged("a name that is too long"))?];
+        let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else { return Ok(None) };
+        let mut bytes = vec![0; size];
         self.file.read_exact_at(&mut bytes, start).map_err(failed("read", &self.path))?;
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     fn pax(&self, start: u64, size: u64, described: &mut Described) -> Result<(), ReadError> {
-        for entry in PaxExtensions::new(&self.extension(start, size)?) {
-            let entry = entry.map_err(|_| damaged("a header in the form of pax is wrong"))?;
-            match entry.key_bytes() {
-                b"path" => described.path = Some(entry.value_bytes().into()),
+        let extension = self.extension(start, size)?;
+        let extension =
+            extension.ok_or_else(|| damaged("a header in the form of pax that is too long"))?;
+        let mut left = &*extension;
+        while !left.is_empty() {
+            let wrong = || damaged("a header in the form of pax is wrong");
+            let (key, value, rest) = record(left).ok_or_else(wrong)?;
+            left = rest;
+            match key {
+                b"path" => described.path = Some(value.into()),
                 b"size" => {
-                    let size = entry.value().ok().and_then(|value| value.parse().ok());
+                    let size = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
                     described.size = Some(size.ok_or_else(|| damaged("a size is no number"))?);
                 }
                 // A file with holes in the form of pax stands there under another size than its own.
@@ -155,12 +184,21 @@ impl Archive {
 
     fn note(&mut self, name: &[u8], start: u64, size: u64) {
         let Ok(name) = str::from_utf8(name) else { return };
-        let name = name.trim_start_matches("./");
-        let known = ["index.json", "oci-layout", "manifest.json"].contains(&name);
-        if known || name.starts_with("blobs/sha256/") {
-            self.files.insert(name.into(), (start, size));
+        if let Some(part) = Part::named(name.trim_start_matches("./")) {
+            self.files.insert(part, (start, size));
         }
     }
+}
+
+/// The key and the value of the first record of a header in the form of pax, and what follows it. Each is
+/// `length key=value` and a line break, where the length counts all of it: a value may hold line breaks as well.
+fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let blank = bytes.iter().position(|byte| *byte == b' ')?;
+    let length = str::from_utf8(&bytes[..blank]).ok()?.parse().ok()?;
+    let (record, rest) = bytes.split_at_checked(length)?;
+    let record = record.get(blank + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], rest))
 }
 
 /// Whether an entry describes another: what is said about the next file does not concern it.
@@ -176,4 +214,40 @@ fn is_extension(kind: EntryType) -> bool {
 
 const fn damaged(reason: &'static str) -> ReadError {
     ReadError::DamagedArchive { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_layout_has_is_kept() {
+        let digits = "ab".repeat(32);
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in [
+            "index.json".into(),
+            "./oci-layout".into(),
+            "manifest.json".into(),
+            format!("blobs/sha256/{digits}"),
+            format!("./blobs/sha256/{digits}"),
+            format!("blobs/sha256/{}", digits.to_uppercase()),
+            format!("blobs/sha256/0x{digits}"),
+            format!("blobs/sha256/{digits}x"),
+            format!("blobs/sha256/{}", "a/".repeat(30_000)),
+            format!("blobs/sha512/{digits}"),
+            "repositories".into(),
+        ] {
+            let mut header = Header::new_gnu();
+            header.set_size(0);
+            builder.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&builder.into_inner().unwrap()).unwrap();
+        let archive = Archive::index(file, Path::new("x")).unwrap();
+        assert_eq!(archive.files.len(), 4);
+        assert!(archive.has(&format!("blobs/sha256/{digits}")));
+        assert!(archive.has("manifest.json") && !archive.has("repositories"));
+    }
 }

@@ -9,18 +9,25 @@ use std::{
 };
 
 use alloy_primitives::B256;
-use oci_spec::image::Descriptor;
 use roadstead_crypto::sha256;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use serde::Deserialize;
 
 use super::{ReadError, archive::Archive};
 use crate::document::{parse, sha256_of};
 
-/// The largest document that is read, in bytes. Manifests and configurations have some kilobytes.
-const MAX_DOCUMENT: u64 = 4 << 20;
+/// The largest document of an image that is read, in bytes. Manifests and configurations have some kilobytes.
+pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// The largest file that only says that this is a layout.
+const MAX_LAYOUT: u64 = 4 << 10;
 
 pub(super) const INDEX: &str = "index.json";
-const LAYOUT: &str = "oci-layout";
+pub(super) const LAYOUT: &str = "oci-layout";
+pub(super) const DOCKER: &str = "manifest.json";
 const LAYOUT_VERSION: &str = "1.0.0";
 
 /// Where the parts are.
@@ -74,7 +81,7 @@ impl Blobs {
         if !blobs.has(INDEX) {
             return Err(not_an_image(blobs.kind()));
         }
-        let layout: LayoutFile = parse(LAYOUT, &blobs.document(LAYOUT)?)?;
+        let layout: LayoutFile = parse(LAYOUT, &blobs.document(LAYOUT, MAX_LAYOUT)?)?;
         if layout.version != LAYOUT_VERSION {
             return Err(not_an_image("a layout of a version that is not known here"));
         }
@@ -89,11 +96,11 @@ impl Blobs {
         }
     }
 
-    /// A whole document that has no digest.
-    pub(super) fn document(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+    /// A whole document that has no digest, of at most `max` bytes.
+    pub(super) fn document(&self, name: &str, max: u64) -> Result<Vec<u8>, ReadError> {
         let region = self.find(name)?;
-        if region.length > MAX_DOCUMENT {
-            return Err(ReadError::TooLarge { name: name.into(), max: MAX_DOCUMENT });
+        if region.length > max {
+            return Err(ReadError::TooLarge { name: name.into(), max });
         }
         let path = region.path.clone();
         let mut bytes = Vec::new();
@@ -101,12 +108,17 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// The document that a descriptor names.
-    pub(super) fn described(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ReadError> {
-        let digest = sha256_of(descriptor.digest())?;
+    /// The document that another one names by digest and size, of at most `max` bytes.
+    pub(super) fn described(
+        &self,
+        digest: &str,
+        size: u64,
+        max: u64,
+    ) -> Result<Vec<u8>, ReadError> {
+        let digest = sha256_of(digest)?;
         let name = blob_name(digest);
-        let bytes = self.document(&name)?;
-        if u64::try_from(bytes.len()) != Ok(descriptor.size()) {
+        let bytes = self.document(&name, max)?;
+        if u64::try_from(bytes.len()) != Ok(size) {
             return Err(ReadError::Mismatch { name, property: "size" });
         }
         if sha256(&bytes) != digest {
@@ -124,7 +136,7 @@ impl Blobs {
 
     /// What something without an index is.
     fn kind(&self) -> &'static str {
-        let docker = self.has("manifest.json");
+        let docker = self.has(DOCKER);
         match self {
             Self::Archive(_) if docker => {
                 "an archive of `docker save` in Docker's own form. `skopeo copy docker-archive:… oci-archive:…` turns \
@@ -175,14 +187,24 @@ fn find_in(folder: &Path, name: &str) -> Result<Region, ReadError> {
         }
         Err(source) => return Err(failed("find", &folder.join(name))(source)),
     };
-    // Asked before opening: opening a pipe would wait for its other end.
-    let is_file = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
-    if !path.starts_with(folder) || !is_file {
-        return Err(ReadError::Outside { name: name.into() });
+    let outside = || Err(ReadError::Outside { name: name.into() });
+    if !path.starts_with(folder) {
+        return outside();
     }
-    let file = File::open(&path).map_err(failed("open", &path))?;
-    let length = file.metadata().map_err(failed("examine", &path))?.len();
-    Ok(Region { file: Arc::new(file), path, start: 0, length })
+    // What lies there may have become something else by now, so it is asked what was opened: not a link, which the real
+    // path has none of, and without waiting for the other end of a pipe.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A link, or a socket.
+        Err(Errno::LOOP | Errno::NXIO) => return outside(),
+        Err(error) => return Err(failed("open", &path)(error.into())),
+    };
+    let metadata = file.metadata().map_err(failed("examine", &path))?;
+    if !metadata.is_file() {
+        return outside();
+    }
+    Ok(Region { file: Arc::new(file), path, start: 0, length: metadata.len() })
 }
 
 pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReadError {

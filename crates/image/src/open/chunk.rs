@@ -28,29 +28,25 @@ pub(super) async fn open_data(
     .await
 }
 
-/// A part of the index: its plaintext with the codec before it, see [`content`].
-pub(super) async fn open_index(
+/// A part of the index, and what `read` makes of it: both on a thread of their own, since it may have 1 MiB.
+pub(super) async fn open_index<T: Send + 'static>(
     blocks: &dyn BlockSource,
     kind: ChunkKind,
     reference: &ChunkRef,
-) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    read: impl FnOnce(&[u8]) -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
     let block = fetch(blocks, reference).await?;
     let reference = reference.clone();
     blocking(move || {
         let plaintext = Zeroizing::new(open(kind, &reference, block)?);
         match plaintext.split_first() {
             Some((&STORED, content)) if content.len() == length(reference.raw_length) => {
-                Ok(plaintext)
+                read(content)
             }
             _ => Err(damaged("a part of its index has another form than stated")),
         }
     })
     .await
-}
-
-/// The part of the index in what [`open_index`] gave.
-pub(super) fn content(plaintext: &[u8]) -> &[u8] {
-    &plaintext[1..]
 }
 
 async fn fetch(blocks: &dyn BlockSource, reference: &ChunkRef) -> Result<Bytes, OpenError> {

@@ -81,6 +81,6 @@ async fn open_list(
     if u32::try_from(count * REFERENCE) != Ok(reference.raw_length) {
         return Err(damaged("a list has another length than it must have"));
     }
-    let plain = chunk::open_index(blocks, ChunkKind::List, reference).await?;
-    decode_list(chunk::content(&plain), count).map_err(damaged)
+    let read = move |plain: &[u8]| decode_list(plain, count).map_err(damaged);
+    chunk::open_index(blocks, ChunkKind::List, reference, read).await
 }

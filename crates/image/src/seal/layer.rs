@@ -16,12 +16,16 @@ use crate::{
     OciImage, ReadError,
     chunker::Chunker,
     format::{LIST_WIDTH, LayerRecord, Stream, encode_list},
-    graph::{Entry, File},
+    graph::{Entry, File, Node},
     levels::Levels,
 };
 
 /// Chunks that wait for a thread.
 const QUEUE: usize = 2;
+
+/// The most chunks that are sealed at once. One thread that reads does not keep more busy, and each has up to two
+/// megabytes in memory.
+const MAX_WINDOW: usize = 8;
 
 /// Which layer.
 pub(super) struct Source {
@@ -64,9 +68,10 @@ pub(super) async fn seal(
     let _stops_with_this_call = stop.clone().drop_guard();
     let (sender, mut cuts) = mpsc::channel(QUEUE);
     let reader = spawn_blocking(move || read(&source, &sender, stop));
-    let window = available_parallelism().map_or(2, usize::from) + 1;
+    // One more than there are processors, so that none waits for this task.
+    let window = (available_parallelism().map_or(2, usize::from) + 1).min(MAX_WINDOW);
     let mut under_way: VecDeque<JoinHandle<(ChunkRef, Bytes, u64)>> = VecDeque::new();
-    let mut tree = Tree { lists: Levels::new(LIST_WIDTH), file: File::new(), chunks: 0 };
+    let mut tree = Tree::new();
     let mut more = true;
     while more || !under_way.is_empty() {
         tokio::select! {
@@ -84,7 +89,7 @@ pub(super) async fn seal(
             sealed = oldest(&mut under_way) => {
                 let (reference, block, consumed) = sealed.map_err(SealError::Interrupted)?;
                 put.raw(&reference, block).await?;
-                tree.push(reference, sealers, put).await?;
+                tree = tree.push(reference, sealers, put).await?;
                 report(consumed);
             }
         }
@@ -108,41 +113,73 @@ struct Tree {
     chunks: u64,
 }
 
+/// Blocks of the tree that are complete.
+#[derive(Default)]
+struct Grown {
+    nodes: Vec<Node>,
+    lists: Vec<(ChunkRef, Bytes)>,
+}
+
 impl Tree {
+    const fn new() -> Self {
+        Self { lists: Levels::new(LIST_WIDTH), file: File::new(), chunks: 0 }
+    }
+
+    /// Adds a chunk.
     async fn push(
-        &mut self,
+        mut self,
         reference: ChunkRef,
-        sealers: &Sealers,
+        sealers: &Arc<Sealers>,
         put: &mut Put<'_>,
-    ) -> Result<(), SealError> {
-        let (mut nodes, mut blocks) = (Vec::new(), Vec::new());
-        self.file.push(Entry::leaf(reference.digest, reference.length), &mut nodes);
-        self.chunks += 1;
-        let listed = Listed { reference, lists: Vec::new() };
-        self.lists.push(listed, &mut |children| list(children, sealers, &mut blocks));
-        put.nodes(&mut nodes).await?;
-        put_all(put, blocks).await
+    ) -> Result<Self, SealError> {
+        grow(sealers, put, move |sealers, grown| {
+            self.file.push(Entry::leaf(reference.digest, reference.length), &mut grown.nodes);
+            self.chunks += 1;
+            let listed = Listed { reference, lists: Vec::new() };
+            self.lists.push(listed, &mut |children| list(children, sealers, &mut grown.lists));
+            self
+        })
+        .await
     }
 
     async fn finish(
         self,
         size: u64,
-        sealers: &Sealers,
+        sealers: &Arc<Sealers>,
         put: &mut Put<'_>,
     ) -> Result<SealedLayer, SealError> {
-        let (mut nodes, mut blocks) = (Vec::new(), Vec::new());
-        let entry = self.file.finish(&mut nodes);
-        let top = self.lists.finish(&mut |children| list(children, sealers, &mut blocks));
-        put.nodes(&mut nodes).await?;
-        put_all(put, blocks).await?;
-        let (content, lists) = match top {
-            None => (None, Vec::new()),
-            Some(Listed { reference, lists }) => {
-                (Some(Stream { chunks: self.chunks, top: reference }), lists)
-            }
-        };
-        Ok(SealedLayer { record: LayerRecord { size, meta: None, content }, entry, lists })
+        grow(sealers, put, move |sealers, grown| {
+            let entry = self.file.finish(&mut grown.nodes);
+            let top = self.lists.finish(&mut |children| list(children, sealers, &mut grown.lists));
+            let (content, lists) = match top {
+                None => (None, Vec::new()),
+                Some(Listed { reference, lists }) => {
+                    (Some(Stream { chunks: self.chunks, top: reference }), lists)
+                }
+            };
+            SealedLayer { record: LayerRecord { size, content }, entry, lists }
+        })
+        .await
     }
+}
+
+/// Lets the tree grow on a thread for chunks, since a list that becomes full is as large as one, and puts what grew.
+async fn grow<T: Send + 'static>(
+    sealers: &Arc<Sealers>,
+    put: &mut Put<'_>,
+    work: impl FnOnce(&Sealers, &mut Grown) -> T + Send + 'static,
+) -> Result<T, SealError> {
+    let sealers = Arc::clone(sealers);
+    let growing = spawn_blocking(move || {
+        let mut grown = Grown::default();
+        (work(&sealers, &mut grown), grown)
+    });
+    let (result, mut grown) = growing.await.map_err(SealError::Interrupted)?;
+    put.nodes(&mut grown.nodes).await?;
+    for (reference, block) in grown.lists {
+        put.raw(&reference, block).await?;
+    }
+    Ok(result)
 }
 
 /// Makes a list of its children; its block is added to `blocks`.
@@ -157,13 +194,6 @@ fn list(
     let own = Entry::leaf(reference.digest, reference.length);
     blocks.push((reference.clone(), block));
     Listed { reference, lists: std::iter::once(own).chain(below).collect() }
-}
-
-async fn put_all(put: &mut Put<'_>, blocks: Vec<(ChunkRef, Bytes)>) -> Result<(), SealError> {
-    for (reference, block) in blocks {
-        put.raw(&reference, block).await?;
-    }
-    Ok(())
 }
 
 /// Reads the layer, checks it and cuts it; on a thread of its own. Returns the bytes of the tar.
@@ -201,21 +231,21 @@ mod tests {
     /// References as a layer of this many one-byte chunks would have them, and what became of them.
     async fn listed(count: u32) -> (Vec<ChunkRef>, Vec<ChunkRef>, usize) {
         let secret = DedupeSecret::from_bytes(&[7; 32]).unwrap();
-        let sealers = Sealers {
+        let sealers = Arc::new(Sealers {
             encoder: Encoder::new(Compression::Stored),
             data: ChunkSealer::new(&secret, ChunkKind::Data),
             list: ChunkSealer::new(&secret, ChunkKind::List),
-        };
+        });
         let store = Memory::default();
         let mut put = Put { store: &store, counts: SealCounts::default() };
-        let mut tree = Tree { lists: Levels::new(LIST_WIDTH), file: File::new(), chunks: 0 };
+        let mut tree = Tree::new();
         let mut references = Vec::new();
         for number in 0..count {
             let digest = sha256(&number.to_le_bytes());
             let key = ChunkKey::new(digest.0);
             let reference = ChunkRef { digest, key, length: 18, raw_length: 1 };
             references.push(reference.clone());
-            tree.push(reference, &sealers, &mut put).await.unwrap();
+            tree = tree.push(reference, &sealers, &mut put).await.unwrap();
         }
         let sealed = tree.finish(count.into(), &sealers, &mut put).await.unwrap();
         let mut cursor = Cursor::new(&sealed.record);

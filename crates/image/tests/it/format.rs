@@ -26,7 +26,8 @@ pub(crate) struct Root {
 #[derive(Clone)]
 pub(crate) struct Layer {
     pub(crate) size: u64,
-    pub(crate) meta: Option<(u64, ChunkRef)>,
+    /// What whoever opens refuses.
+    pub(crate) headers: Option<(u64, ChunkRef)>,
     pub(crate) content: Option<(u64, ChunkRef)>,
 }
 
@@ -97,9 +98,9 @@ impl Root {
         bytes.push(u8::try_from(self.layers.len()).unwrap());
         for layer in &self.layers {
             bytes.extend(layer.size.to_le_bytes());
-            bytes.push(u8::from(layer.meta.is_some()));
-            if let Some(meta) = &layer.meta {
-                bytes.extend(stream_bytes(meta));
+            bytes.push(u8::from(layer.headers.is_some()));
+            if let Some(headers) = &layer.headers {
+                bytes.extend(stream_bytes(headers));
             }
             bytes.extend(layer.content.as_ref().map_or(vec![0; 8], stream_bytes));
         }
@@ -122,11 +123,11 @@ impl Root {
 impl Layer {
     fn take(bytes: &mut &[u8]) -> Self {
         let size = u64::from_le_bytes(take(bytes));
-        let meta = match take(bytes) {
+        let headers = match take(bytes) {
             [0] => None,
             _ => take_stream(bytes),
         };
-        Self { size, meta, content: take_stream(bytes) }
+        Self { size, headers, content: take_stream(bytes) }
     }
 }
 

@@ -1,15 +1,24 @@
 //! Everything that can be done to a sealed image, and that none of it passes for the image.
 
-use std::sync::Arc;
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use roadstead_core::ports::{ContentError, LayerSource, OpenError};
+use roadstead_core::ports::{BlockSource, ContentError, LayerSource, OpenError};
 use roadstead_crypto::ChunkKind;
 use roadstead_image::{OpenLimits, OpenedImage, open};
 use roadstead_types::{
-    ChunkKey, ChunkRef, ImageReference,
+    ChunkKey, ChunkRef, Cid, ImageReference,
     content::{RAW, content_id},
 };
+use tokio::time::{sleep, timeout};
 
 use crate::{
     format::{Layer, Root, list, list_bytes, reseal, reseal_stored, unseal},
@@ -78,7 +87,7 @@ impl Sealed {
         let chunks = u64::try_from(list.len()).unwrap();
         let size = list.iter().map(|chunk| u64::from(chunk.raw_length)).sum();
         self.with_root(|root| {
-            root.layers[0] = Layer { size, meta: None, content: Some((chunks, top)) };
+            root.layers[0] = Layer { size, headers: None, content: Some((chunks, top)) };
         })
     }
 
@@ -180,7 +189,7 @@ async fn chunks_in_another_order_number_or_image_are_noticed() {
     let twice = image.with_root(|root| root.layers.push(root.layers[0].clone()));
     assert!(image.refused(&twice).await.contains("number of layers"));
     let emptied = image.with_root(|root| {
-        root.layers[1] = Layer { size: 0, meta: None, content: None };
+        root.layers[1] = Layer { size: 0, headers: None, content: None };
     });
     assert!(image.refused(&emptied).await.contains("configuration"));
 }
@@ -211,7 +220,7 @@ async fn keys_and_kinds_of_others_open_nothing() {
     let top = image.root.layers[0].content.clone().unwrap().1;
     let wrong = image.with_root(|root| {
         let size = u64::from(top.raw_length);
-        root.layers[0] = Layer { size, meta: None, content: Some((1, top)) };
+        root.layers[0] = Layer { size, headers: None, content: Some((1, top)) };
     });
     assert!(image.refused(&wrong).await.contains("key"));
 }
@@ -295,11 +304,14 @@ async fn the_root_has_one_form_and_fitting_documents() {
     let other = sealed(2, 7).await;
     let top = image.list[0].clone();
     type Change<'a> = &'a dyn Fn(&mut Root);
-    let changes: [(&str, Change<'_>); 7] = [
+    let changes: [(&str, Change<'_>); 8] = [
         ("version", &|root| root.version = 2),
         ("follows", &|root| root.rest = vec![0]),
-        ("two streams", &|root| root.layers[0].meta = Some((1, top.clone()))),
-        ("manifest", &|root| root.manifest = b"{}".to_vec()),
+        ("form", &|root| root.layers[0].headers = Some((1, top.clone()))),
+        ("manifest cannot be read at line 1, column 2", &|root| root.manifest = b"{}".to_vec()),
+        ("manifest cannot be read at line 2, column 14", &|root| {
+            root.manifest = b"{\n\"mediaType\": 7}".to_vec();
+        }),
         ("another digest", &|root| root.config.clone_from(&other.root.config)),
         ("another size", &|root| root.config.push(b' ')),
         ("another image", &|root| {
@@ -368,7 +380,7 @@ async fn lists_of_lists_are_opened_and_counted() {
         let top = reseal_stored(&store, &secret(7), ChunkKind::List, &list_bytes(&lists));
         let mut root = Root::of(&store, &reference);
         let chunks = u64::try_from(count).unwrap();
-        root.layers[0] = Layer { size: chunks, meta: None, content: Some((chunks, top)) };
+        root.layers[0] = Layer { size: chunks, headers: None, content: Some((chunks, top)) };
         root.seal(&store, &secret(7), &reference)
     };
     assert_eq!(whole(&lists(&[8192, 1]), &store).await.unwrap(), [vec![5; count]]);
@@ -395,4 +407,80 @@ async fn an_error_is_never_followed_by_an_end() {
     for _ in 0..3 {
         assert!(reader.next().await.is_err());
     }
+}
+
+/// What an image says about itself is quoted, but neither at length nor so that a terminal obeys it.
+#[tokio::test]
+async fn what_a_stranger_wrote_is_shown_in_parts() {
+    let image = sealed(1, 7).await;
+    let long = "\\u001b]0;\\u202e".repeat(1000);
+    let manifest = String::from_utf8(image.root.manifest.clone()).unwrap();
+    let layer = Packing::Plain.media_type();
+    let digest = manifest.rsplit("sha256:").next().unwrap();
+    let digest = &digest[..64];
+    for (from, to) in [
+        (layer.to_owned(), long.clone()),
+        (crate::layout::MANIFEST.to_owned(), long.clone()),
+        ("application/vnd.oci.image.config.v1+json".to_owned(), long.clone()),
+        (format!("sha256:{digest}"), format!("other:{}", "a".repeat(50_000))),
+    ] {
+        let changed = manifest.replace(&from, &to);
+        assert_ne!(changed, manifest);
+        let wrong = image.with_root(|root| root.manifest = changed.into_bytes());
+        let reason = image.refused(&wrong).await;
+        assert!(reason.len() < 1500, "{}", reason.len());
+        assert!(!reason.contains(['\u{1b}', '\u{202e}']), "{reason:?}");
+    }
+    // Whoever opens is not the one who publishes.
+    let kept = layer.replace("layer", "layer.nondistributable");
+    let changed = manifest.replace(layer, &kept);
+    let wrong = image.with_root(|root| root.manifest = changed.into_bytes());
+    let reason = image.refused(&wrong).await;
+    assert!(reason.contains("not to be distributed") && !reason.contains("published"), "{reason}");
+}
+
+/// A source that answers until it is told to keep everybody waiting.
+struct Stuck {
+    store: Arc<Memory>,
+    waits: AtomicBool,
+    /// The one block that it still gives: what says which others follow.
+    list: Cid,
+    /// One holder more for each fetch that is under way.
+    fetching: Arc<()>,
+}
+
+#[async_trait]
+impl BlockSource for Stuck {
+    async fn get(&self, cid: &Cid) -> Result<Option<Bytes>, ContentError> {
+        let _under_way = Arc::clone(&self.fetching);
+        if self.waits.load(Ordering::SeqCst) && *cid != self.list {
+            pending::<()>().await;
+        }
+        self.store.get(cid).await
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_reader_ends_its_fetches() {
+    let image = sealed(1, 7).await;
+    let top = image.root.layers[0].content.clone().unwrap().1;
+    let fetching = Arc::new(());
+    let source = Arc::new(Stuck {
+        store: Arc::clone(&image.store),
+        waits: AtomicBool::new(false),
+        list: content_id(RAW, top.digest),
+        fetching: Arc::clone(&fetching),
+    });
+    let opened = open(&image.reference, Arc::clone(&source) as _, &LIMITS).await.unwrap();
+    source.waits.store(true, Ordering::SeqCst);
+    let reader = opened.read(0).await.unwrap();
+    let until = async |most: std::ops::Range<usize>| {
+        while !most.contains(&(Arc::strong_count(&fetching) - 2)) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    timeout(patience, until(2..9)).await.unwrap();
+    drop(reader);
+    timeout(patience, until(0..1)).await.unwrap();
 }

@@ -3,8 +3,9 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixListener},
     path::Path,
+    process::Command,
     sync::Arc,
 };
 
@@ -74,7 +75,7 @@ fn what_is_no_image_is_called_by_its_name() {
         }
     }
     let socket = path("socket");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let _listener = UnixListener::bind(&socket).unwrap();
     assert!(not_an_image(&socket).contains("neither"));
     fs::write(path("manifest.json"), "[]").unwrap();
     assert!(not_an_image(folder.path()).contains("skopeo"));
@@ -109,18 +110,15 @@ fn archive(files: &[(&str, &[u8])]) -> NamedTempFile {
 
 /// A layout as a tar whose entries are made by hand.
 fn by_hand(layout: &Layout, entry: impl Fn(&mut Vec<u8>, &str, &[u8])) -> NamedTempFile {
-    let mut bytes = Vec::new();
     let mut names = vec!["oci-layout".to_owned(), "index.json".to_owned()];
     for blob in fs::read_dir(layout.path().join("blobs/sha256")).unwrap() {
         names.push(format!("blobs/sha256/{}", blob.unwrap().file_name().to_str().unwrap()));
     }
-    for name in names {
-        entry(&mut bytes, &name, &fs::read(layout.path().join(&name)).unwrap());
-    }
-    bytes.resize(bytes.len() + 1024, 0);
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(&bytes).unwrap();
-    file
+    archive_of(|bytes| {
+        for name in names {
+            entry(bytes, &name, &fs::read(layout.path().join(&name)).unwrap());
+        }
+    })
 }
 
 fn put(bytes: &mut Vec<u8>, kind: u8, name: &str, stated: u64, content: &[u8]) {
@@ -136,6 +134,16 @@ fn put(bytes: &mut Vec<u8>, kind: u8, name: &str, stated: u64, content: &[u8]) {
 
 fn length(content: &[u8]) -> u64 {
     u64::try_from(content.len()).unwrap()
+}
+
+/// A tar of these entries, as `put` writes them.
+fn archive_of(entries: impl FnOnce(&mut Vec<u8>)) -> NamedTempFile {
+    let mut bytes = Vec::new();
+    entries(&mut bytes);
+    bytes.resize(bytes.len() + 1024, 0);
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    file
 }
 
 fn pax(key: &str, value: &str) -> Vec<u8> {
@@ -166,6 +174,30 @@ fn names_and_sizes_in_extensions_are_understood() {
         put(bytes, b'5', "folder", 0, b"");
     });
     assert!(read(sizes.path()).is_ok());
+    // A value may hold anything, line breaks and what looks like another record as well.
+    let anything = by_hand(&layout, |bytes, name, content| {
+        let hidden = pax("path", "elsewhere");
+        let hidden = format!("\n\n{}=", str::from_utf8(&hidden).unwrap());
+        let extension = [pax("SCHILY.xattr.user.note", &hidden), pax("path", name)].concat();
+        put(bytes, b'x', "pax", length(&extension), &extension);
+        put(bytes, b'0', "short", length(content), content);
+    });
+    read(anything.path()).unwrap();
+}
+
+#[test]
+fn the_last_of_several_files_with_one_name_counts() {
+    let layout = simple();
+    let twice = |first: &'static [u8], second: &'static [u8]| {
+        by_hand(&layout, move |bytes, name, content| {
+            for version in [first, second] {
+                let content = if version.is_empty() { content } else { version };
+                put(bytes, b'0', name, length(content), content);
+            }
+        })
+    };
+    read(twice(b"something else", b"").path()).unwrap();
+    assert!(read(twice(b"", b"something else").path()).is_err());
 }
 
 #[test]
@@ -196,9 +228,23 @@ fn archives_that_break_the_rules_are_refused() {
     });
     assert!(reason.contains("no number"), "{reason}");
     let long = vec![b'a'; 65_537];
-    for kind in [b'L', b'x'] {
+    for (kind, expected) in [(b'L', "a name"), (b'x', "a header in the form of pax")] {
         let reason = damaged(&|bytes, _, _| put(bytes, kind, "long", length(&long), &long));
-        assert!(reason.contains("too long"), "{reason}");
+        assert!(reason.contains("too long") && reason.contains(expected), "{reason}");
+    }
+    for wrong in [
+        "path=x\n",
+        "7 path=x\n",
+        "99 path=x\n",
+        "9 path=x\n\n",
+        "9 path=xy",
+        "8 pathx\n",
+        "0 path=x\n",
+        "18446744073709551616 path=x\n",
+    ] {
+        let wrong = wrong.as_bytes();
+        let reason = damaged(&|bytes, _, _| put(bytes, b'x', "pax", length(wrong), wrong));
+        assert!(reason.contains("form of pax is wrong"), "{reason}");
     }
     let reason = damaged(&|bytes, name, content| put(bytes, b'S', name, length(content), content));
     assert!(reason.contains("holes"), "{reason}");
@@ -270,6 +316,16 @@ async fn links_may_not_lead_out_of_a_layout() {
     fs::remove_file(&config).unwrap();
     fs::create_dir(&config).unwrap();
     assert!(matches!(layout.read(), Err(ReadError::Outside { .. })));
+    fs::remove_dir(&config).unwrap();
+    // Reading a pipe would wait for ever.
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    assert!(matches!(layout.read(), Err(ReadError::Outside { .. })));
+    fs::remove_file(&config).unwrap();
+    // A socket has no room for the whole name of a blob.
+    let short = layout.path().join("s");
+    let _listener = UnixListener::bind(&short).unwrap();
+    fs::rename(&short, &config).unwrap();
+    assert!(matches!(layout.read(), Err(ReadError::Outside { .. })));
 }
 
 #[test]
@@ -293,8 +349,11 @@ fn documents_are_bounded_and_match_their_digests() {
         fs::write(victim, good).unwrap();
     }
     let index = layout.path().join("index.json");
-    File::create(&index).unwrap().set_len((4 << 20) + 1).unwrap();
-    assert!(matches!(layout.read(), Err(ReadError::TooLarge { .. })));
+    File::create(&index).unwrap().set_len((1 << 20) + 1).unwrap();
+    assert!(matches!(layout.read(), Err(ReadError::TooLarge { max, .. }) if max == 1 << 20));
+    let nested = layout.blob(INDEX, &vec![b' '; (1 << 20) + 1]);
+    layout.index(&[nested]);
+    assert!(matches!(layout.read(), Err(ReadError::TooLarge { max, .. }) if max == 1 << 20));
     fs::write(index, "{}").unwrap();
     assert!(matches!(layout.read(), Err(ReadError::Document(_))));
 }
@@ -326,9 +385,19 @@ fn an_image_is_chosen_by_its_platform() {
         let text = error.to_string();
         assert!(text.contains("linux/amd64") && text.contains("linux/arm64"), "{text}");
     }
-    // A single image is taken whatever it is for, and says so.
-    layout.index(&[arm]);
-    assert_eq!(layout.read().unwrap().platform().to_string(), "linux/arm64");
+    // Nor is one taken because there is no other, or because the index says that it fits.
+    let other = layout.image("riscv64", &[]);
+    for manifests in [
+        vec![arm.clone()],
+        vec![with_platform(arm.clone(), "amd64")],
+        vec![with_platform(arm, "amd64"), other],
+    ] {
+        layout.index(&manifests);
+        let error = layout.read().unwrap_err();
+        assert!(matches!(error, ReadError::NoneFits { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("for linux/amd64, only for linux/arm64"), "{text}");
+    }
     layout.index(&[]);
     assert!(matches!(layout.read(), Err(ReadError::Empty)));
 }
@@ -350,6 +419,13 @@ fn several_images_that_fit_are_named() {
         text.contains("first") && text.contains("second") && !text.contains('\u{1b}'),
         "{text}"
     );
+    // However many there are, and whatever they are called, a message stays one.
+    let many = (0..40_u8).map(|number| tagged(&[number], &"\u{1b}long".repeat(1000)));
+    layout.index(&many.collect::<Vec<_>>());
+    let text = layout.read().unwrap_err().to_string();
+    assert_eq!(text.matches("linux/amd64 (").count(), 8, "{text}");
+    assert!(text.contains("and 32 more") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.len() < 8000, "{}", text.len());
     // Two tags of one image are one image.
     layout.index(&[one, tagged(b"one", "again")]);
     layout.read().unwrap();
@@ -365,6 +441,62 @@ fn what_stands_beside_an_image_is_not_one() {
     signature["artifactType"] = "application/vnd.example.signature".into();
     let other = layout.blob("text/plain", b"hello");
     layout.index(&[attestation, signature, other, image]);
+    assert_eq!(layout.read().unwrap().layers()[0].diff_id, sha256(b"image"));
+}
+
+/// Some are for no platform, or their blobs were not copied along: that is no reason to refuse the image beside them.
+#[test]
+fn a_neighbour_that_cannot_be_read_is_of_an_unknown_platform() {
+    let layout = Layout::empty();
+    let image = layout.image("amd64", &[(Packing::Plain, b"image")]);
+    let of_nothing = layout.image("", &[(Packing::Plain, b"signed")]);
+    let mut lost = image.clone();
+    lost["digest"] = format!("sha256:{}", "1".repeat(64)).into();
+    let mut other_digest = image.clone();
+    other_digest["digest"] = format!("sha512:{}", "1".repeat(128)).into();
+    let mut no_digest = image.clone();
+    no_digest["digest"] = "\u{1b}".repeat(100_000).into();
+    let broken = layout.blob(MANIFEST, b"{");
+    let neighbours = [of_nothing, lost, other_digest, no_digest, broken];
+    layout.index(&[&neighbours[..], &[image]].concat());
+    assert_eq!(layout.read().unwrap().layers()[0].diff_id, sha256(b"image"));
+
+    layout.index(&neighbours);
+    let error = layout.read().unwrap_err();
+    assert!(matches!(error, ReadError::NoneFits { .. }), "{error:?}");
+    let text = error.to_string();
+    assert_eq!(text.matches("an unknown platform").count(), 5, "{text}");
+    assert!(text.len() < 2000 && !text.contains('\u{1b}'), "{text}");
+    // What is wrong with the only one is said.
+    for (neighbour, expected) in
+        neighbours.iter().zip(["platform", "has no", "only SHA-256", "only SHA-256", "line 1"])
+    {
+        layout.index(std::slice::from_ref(neighbour));
+        let text = layout.read().unwrap_err().to_string();
+        assert!(text.contains(expected), "{expected}: {text}");
+        assert!(text.len() < 1500 && !text.contains('\u{1b}'), "{text}");
+    }
+}
+
+#[test]
+fn an_image_does_not_show_its_environment() {
+    let layout = simple();
+    let shown = format!("{:?}", layout.read().unwrap());
+    let archived = format!("{:?}", read(layout.archive().path()).unwrap());
+    for shown in [shown, archived] {
+        assert!(shown.starts_with("OciImage {") && shown.len() < 300, "{shown}");
+        assert!(shown.contains("image") && !shown.contains("config"), "{shown}");
+    }
+}
+
+#[test]
+fn an_index_that_is_named_often_is_read_once() {
+    let layout = Layout::empty();
+    let image = layout.image("amd64", &[(Packing::Plain, b"image")]);
+    let mut nested = index(&[image]);
+    nested["annotations"] = (0..40_000).map(|number| (number.to_string(), json!(""))).collect();
+    let nested = layout.blob(INDEX, nested.to_string().as_bytes());
+    layout.index(&vec![nested; 1000]);
     assert_eq!(layout.read().unwrap().layers()[0].diff_id, sha256(b"image"));
 }
 

@@ -260,17 +260,21 @@ async fn progress_goes_up_to_the_whole() {
 
 #[tokio::test]
 async fn a_bomb_and_a_large_image_stop_at_their_bounds() {
-    let zeros = vec![0; 32 << 20];
+    // It compresses well, and no chunk of it is like another, so that everything that was sealed is in the store.
+    let numbers: Vec<u8> =
+        (0..8_u32 << 20).flat_map(|number| (number / 16).to_le_bytes()).collect();
     for packing in [Packing::Gzip, Packing::Zstd] {
-        let layout = Layout::of(&[(packing, &zeros)]);
+        assert!(packing.pack(&numbers).len() < numbers.len() / 8);
+        let layout = Layout::of(&[(packing, &numbers)]);
         let store = Memory::default();
-        let options = SealOptions { max_layer: 2 << 20, ..SealOptions::default() };
+        let options = SealOptions { max_layer: 8 << 20, ..STORED };
         let error = seal_with(&layout, &store, 7, &options).await.unwrap_err();
         assert!(
-            matches!(error, SealError::Read(ReadError::TooLarge { max, .. }) if max == 2 << 20),
+            matches!(error, SealError::Read(ReadError::TooLarge { max, .. }) if max == 8 << 20),
             "{error:?}"
         );
-        assert!(store.blocks().len() <= 2);
+        let sealed: usize = store.blocks().values().map(Bytes::len).sum();
+        assert!((1 << 20..(8 << 20) + 4096).contains(&sealed), "{sealed}");
     }
     let layer = noise(1, 1 << 20);
     let layout = Layout::of(&[(Packing::Plain, &layer), (Packing::Plain, &layer)]);
@@ -334,18 +338,41 @@ async fn layers_that_are_not_what_the_image_names_are_refused() {
 
 #[tokio::test]
 async fn documents_that_fill_a_block_are_refused() {
-    let layout = Layout::of(&[]);
+    let layers =
+        [(Packing::Plain, &*noise(1, 300_000)), (Packing::Gzip, b""), (Packing::Gzip, b"x")];
+    let layout = Layout::of(&layers);
     let image = layout.read().unwrap();
-    let mut config: serde_json::Value = serde_json::from_slice(image.config()).unwrap();
-    config["comment"] = "x".repeat(1 << 20).into();
-    let config =
-        layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
-    let mut manifest: serde_json::Value = serde_json::from_slice(image.manifest()).unwrap();
-    manifest["config"] = config;
-    let manifest = layout.blob(MANIFEST, manifest.to_string().as_bytes());
-    layout.index(&[manifest]);
-    let error = seal_with(&layout, &Memory::default(), 7, &STORED).await.unwrap_err();
-    assert!(matches!(error, SealError::TooMuchDescription { .. }), "{error:?}");
+    // Two layers with a reference, and one that has none because it is empty.
+    let around = 1 + 4 + 4 + 1 + 2 * (17 + 72) + 17;
+    let with_root_of = |length: usize| {
+        let mut config: serde_json::Value = serde_json::from_slice(image.config()).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(image.manifest()).unwrap();
+        let mut comment = |comment: usize| {
+            config["comment"] = "x".repeat(comment).into();
+            let config = config.to_string();
+            manifest["config"] =
+                layout.blob("application/vnd.oci.image.config.v1+json", config.as_bytes());
+            (around + config.len() + manifest.to_string().len(), manifest.clone())
+        };
+        // The first is as many digits long as the second, so only the comment makes the difference.
+        let (shorter, _) = comment(length - 10_000);
+        let (found, manifest) = comment(length - 10_000 + length - shorter);
+        assert_eq!(found, length);
+        layout.index(&[layout.blob(MANIFEST, manifest.to_string().as_bytes())]);
+    };
+    let most = (1 << 20) - 64;
+    with_root_of(most);
+    let sealed = seal_with(&layout, &Memory::default(), 7, &STORED).await.unwrap();
+    assert_eq!(usize::try_from(sealed.reference.index.raw_length), Ok(most));
+    with_root_of(most + 1);
+    let store = Memory::default();
+    let error = seal_with(&layout, &store, 7, &STORED).await.unwrap_err();
+    assert!(
+        matches!(error, SealError::TooMuchDescription { size } if size == most + 1),
+        "{error:?}"
+    );
+    // It is known before the layers are sealed, which may take hours.
+    assert!(store.blocks().is_empty());
 }
 
 /// A store that never finishes what it is asked, or says that it cannot.
