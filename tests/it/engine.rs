@@ -6,6 +6,7 @@
 
 mod crash;
 mod fixture;
+mod half_way;
 mod image;
 mod isolation;
 mod life;

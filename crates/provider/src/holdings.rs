@@ -73,16 +73,18 @@ impl Holdings {
     }
 
     /// Removes the images and the blocks that this job alone needs, whether or not they ever became whole, and forgets
-    /// it. After an error it is still known, so that the same call goes on where it ended.
+    /// it. Where its needs were not all known, what nobody needs is swept away instead. After an error it is still known,
+    /// so that the same call goes on where it ended.
     pub(crate) async fn release(
         &self,
         job: JobId,
         engine: &dyn Engine,
         cache: &dyn ContentStore,
     ) -> Result<(), ReleaseError> {
-        {
+        let is_complete = {
             let mut jobs = self.jobs.lock().await;
-            let Some(holding) = jobs.get(&job) else { return Ok(()) };
+            let unknown = Holding::default();
+            let holding = jobs.get(&job).unwrap_or(&unknown);
             let others = || jobs.iter().filter(|(other, _)| **other != job).map(|(_, other)| other);
             for image in &holding.images {
                 if !others().any(|other| other.images.contains(image)) {
@@ -94,7 +96,12 @@ impl Holdings {
                     cache.unpin(root).await?;
                 }
             }
+            let is_complete = holding.is_complete;
             jobs.remove(&job);
+            is_complete
+        };
+        if !is_complete && self.sweep(engine, cache).await? {
+            return Ok(());
         }
         cache.collect().await?;
         Ok(())
