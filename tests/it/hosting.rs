@@ -232,21 +232,20 @@ async fn a_call_is_not_repeated_before_its_event_could_be_read() {
     let ports = market.provider_of(careful).await;
     let mut daemon = Running::start_on(&market, ports, offer());
     open_job(&market, 1).await;
-    let paid =
-        async { daemon.until(|event| matches!(event, ProviderEvent::StartFeePaid { .. })).await };
+    let failed = |event: &ProviderEvent| matches!(event, ProviderEvent::CallFailed { .. });
+    let paid = |event: &ProviderEvent| matches!(event, ProviderEvent::StartFeePaid { .. });
     let passing = async {
         loop {
             market.pass(1).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    tokio::select! {
-        _ = paid => {}
-        () = passing => {}
-    }
-    for event in daemon.stop().await {
-        assert!(!matches!(event, ProviderEvent::CallFailed { .. }), "{event:?}");
-    }
+    let first = tokio::select! {
+        first = daemon.until(|event| failed(event) || paid(event)) => first,
+        () = passing => unreachable!("it never ends"),
+    };
+    assert!(paid(&first), "{first:?}");
+    daemon.stop().await;
 }
 
 #[tokio::test]
