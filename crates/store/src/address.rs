@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use roadstead_core::ports::ContentError;
 use url::{Host, Url};
 
+use crate::block::unavailable;
+
 /// The most bytes of an address.
 const MAX_LENGTH: usize = 256;
 
@@ -65,17 +67,19 @@ impl SourceAddress {
         Ok(Self { base, host: host.to_owned(), port })
     }
 
-    /// Judges what the host turned out to be. One address that must not be asked spoils all of them.
+    /// Judges what the host turned out to be. One address that must not be asked spoils all of them. Names change, so
+    /// what is wrong with one today is no reason to refuse its address for good.
     pub(crate) fn judge(
         &self,
         addresses: Vec<IpAddr>,
         policy: SourcePolicy,
     ) -> Result<Vec<IpAddr>, ContentError> {
+        let misled = |reason: &str| unavailable(&self.base, "the look-up of its name", reason);
         if addresses.is_empty() {
-            return Err(refused(&self.base, "its host has no address"));
+            return Err(misled("its host has no address"));
         }
         if !addresses.iter().all(|address| policy.allows(*address)) {
-            return Err(refused(&self.base, NOT_GLOBAL));
+            return Err(misled(NOT_GLOBAL));
         }
         Ok(addresses)
     }

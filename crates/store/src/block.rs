@@ -1,6 +1,9 @@
 //! What a block of this market may be: its id in short, and the check of its bytes against it.
 
+use std::error::Error;
+
 use alloy_primitives::B256;
+use bytes::Bytes;
 use roadstead_core::ports::ContentError;
 use roadstead_types::{
     Cid,
@@ -49,6 +52,27 @@ pub(crate) fn verify(cid: &Cid, block: &[u8], place: &str) -> Result<BlockId, Co
         return Err(ContentError::Mismatch { place: place.to_owned(), cid: *cid });
     }
     Ok(id)
+}
+
+/// Checks a block that came over the network, on a thread that may be kept busy.
+pub(crate) async fn verify_apart(
+    cid: &Cid,
+    block: Bytes,
+    place: &str,
+) -> Result<Bytes, ContentError> {
+    let (id, giver) = (*cid, place.to_owned());
+    let checked =
+        tokio::task::spawn_blocking(move || verify(&id, &block, &giver).map(|_| block)).await;
+    checked.map_err(|error| unavailable(place, "the check of a block", error))?
+}
+
+/// The error for a place that cannot be used: what was tried there, and what came of it.
+pub(crate) fn unavailable(
+    place: &str,
+    operation: &'static str,
+    source: impl Into<Box<dyn Error + Send + Sync>>,
+) -> ContentError {
+    ContentError::Unavailable { place: place.to_owned(), operation, source: source.into() }
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> B256 {

@@ -5,6 +5,9 @@
 //! of it; which of these are whole is found by their hashes, and what is not whole counts as absent and can be put
 //! again. A pin that is recorded has all its blocks.
 //!
+//! The system tells once that something could not be written, and not what; afterwards it reads the lost bytes back from
+//! memory as if they were on the disk. So everything that was put since the last wait that succeeded counts as lost then.
+//!
 //! Pins and collections exclude each other. Puts and reads do not wait for either: a collection spares what is being
 //! put while it runs.
 
@@ -12,7 +15,8 @@ mod folder;
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
+    error::Error,
+    fmt, mem,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,7 +27,7 @@ use roadstead_core::ports::{BlockSource, ContentError, ContentStore};
 use roadstead_types::Cid;
 use tokio::sync::Mutex as AsyncMutex;
 
-use self::folder::{Folder, failed};
+use self::folder::{Disk, Folder, SystemDisk, failed};
 use crate::{
     block::{BlockId, verify},
     graph::{GraphLimits, Walk, read_node},
@@ -54,13 +58,23 @@ struct State {
     spared: Option<HashSet<BlockId>>,
     /// Blocks whose files this process wrote or checked.
     checked: HashSet<BlockId>,
+    /// Blocks that were written since the disk last said that it has everything.
+    unsynced: HashSet<BlockId>,
+    /// Blocks that the disk may not have, whatever their files say. They are to be removed or written again.
+    lost: HashSet<BlockId>,
+    /// How often the disk said that something could not be written.
+    failed_syncs: u64,
 }
 
 impl EmbeddedStore {
     /// Opens the store in `path`, or makes one there. The caller sees to it that nobody else has it open. Blocks the
     /// thread while it lists what a crash left.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
-        let shared = Shared { folder: Folder::open(path.into())?, state: Mutex::default() };
+        Self::open_on(Box::new(SystemDisk), path.into())
+    }
+
+    fn open_on(disk: Box<dyn Disk>, path: PathBuf) -> Result<Self, ContentError> {
+        let shared = Shared { folder: Folder::open(path, disk)?, state: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), pinning: Arc::default() })
     }
 
@@ -163,6 +177,7 @@ impl Shared {
                 tracing::warn!(block = %id.cid(), "a damaged block is removed");
                 state.checked.remove(&id);
                 self.folder.remove(id)?;
+                state.forget(id);
                 Ok(None)
             }
             None => Ok(None),
@@ -170,12 +185,19 @@ impl Shared {
     }
 
     fn is_whole(&self, id: BlockId) -> Result<bool, ContentError> {
-        if self.state().checked.contains(&id) {
+        let state = self.state();
+        if state.lost.contains(&id) {
+            return Ok(false);
+        }
+        if state.checked.contains(&id) {
             return self.folder.exists(id);
         }
+        drop(state);
         let is_whole = self.get(id)?.is_some();
+        let mut state = self.state();
+        let is_whole = is_whole && !state.lost.contains(&id);
         if is_whole {
-            self.state().remember(id);
+            state.remember(id);
         }
         Ok(is_whole)
     }
@@ -186,17 +208,28 @@ impl Shared {
         if self.is_whole(id)? {
             return Ok(false);
         }
-        let new = self.folder.write(block)?;
-        let mut state = self.state();
-        if state.checked.contains(&id) && self.folder.exists(id)? {
-            return Ok(false);
+        loop {
+            let failed_syncs = self.state().failed_syncs;
+            let new = self.folder.write(block)?;
+            let mut state = self.state();
+            if state.checked.contains(&id) && self.folder.exists(id)? {
+                return Ok(false);
+            }
+            if state.failed_syncs != failed_syncs {
+                // These bytes may be what could not be written.
+                continue;
+            }
+            self.folder.name(new, id)?;
+            state.remember(id);
+            state.lost.remove(&id);
+            state.unsynced.insert(id);
+            return Ok(true);
         }
-        self.folder.name(new, id)?;
-        state.remember(id);
-        Ok(true)
     }
 
     fn pin(&self, root: &Cid) -> Result<(), ContentError> {
+        // Before the walk, which believes the files.
+        self.remove_lost()?;
         let mut walk = Walk::new(root, GraphLimits::STORE)?;
         while let Some(id) = walk.next()? {
             if id.is_node {
@@ -205,8 +238,37 @@ impl Shared {
                 return Err(ContentError::Absent { cid: id.cid() });
             }
         }
-        self.folder.sync()?;
+        self.sync()?;
         self.folder.pin(BlockId::of(root)?)
+    }
+
+    /// Waits until every block is on the disk. Where that fails, those that were put since it last succeeded are absent.
+    fn sync(&self) -> Result<(), ContentError> {
+        let before = mem::take(&mut self.state().unsynced);
+        let Err(error) = self.folder.sync() else { return Ok(()) };
+        let mut state = self.state();
+        state.failed_syncs += 1;
+        // What was put while the disk was waited for may be what failed as well.
+        let since = mem::take(&mut state.unsynced);
+        for id in before.into_iter().chain(since) {
+            state.checked.remove(&id);
+            state.lost.insert(id);
+        }
+        drop(state);
+        if let Err(error) = self.remove_lost() {
+            let error = &error as &dyn Error;
+            tracing::warn!(error, "blocks that may be lost cannot be removed yet");
+        }
+        Err(error)
+    }
+
+    fn remove_lost(&self) -> Result<(), ContentError> {
+        let mut state = self.state();
+        while let Some(id) = state.lost.iter().next().copied() {
+            self.folder.remove(id)?;
+            state.lost.remove(&id);
+        }
+        Ok(())
     }
 
     fn descend(&self, walk: &mut Walk, node: BlockId) -> Result<(), ContentError> {
@@ -256,6 +318,7 @@ impl Shared {
         }
         state.checked.remove(&id);
         self.folder.remove(id)?;
+        state.forget(id);
         Ok(true)
     }
 
@@ -271,6 +334,12 @@ impl State {
             self.checked.clear();
         }
         self.checked.insert(id);
+    }
+
+    /// Drops what is kept about a file that was removed.
+    fn forget(&mut self, id: BlockId) {
+        self.unsynced.remove(&id);
+        self.lost.remove(&id);
     }
 }
 

@@ -6,27 +6,32 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use roadstead_core::ports::{BlockSource, ContentError, ContentStore};
-use roadstead_types::{Cid, content::RAW};
+use roadstead_types::{
+    Cid,
+    content::{MAX_BLOCK, RAW},
+};
 
 use crate::{
     block::BlockId,
     graph::{read_node, senseless},
 };
 
-/// A source that failed so many times in a row is left alone for the rest of the fetch.
+/// A source that failed so many times in a row is left alone for the rest of the fetch. What fails at the same time counts
+/// once.
 const GIVE_UP: u32 = 5;
 
 /// How often the sources are gone through for a block that some of them failed to give.
 const ROUNDS: usize = 2;
+
+/// Between these rounds: what ails a source for a moment shall be over.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a graph is fetched again where somebody removed blocks of it before it was pinned.
 const PINS: usize = 3;
@@ -59,7 +64,8 @@ pub struct FetchProgress {
 /// Fetches the graph under `root` and pins it. `progress` is told after every block.
 ///
 /// Sources are asked in their order. The error is the last failure of a source for the block that could not be had, or
-/// that no source has it; what was fetched stays, so that another call goes on.
+/// that no source has it. It is one that asking again cannot mend only where no source leaves hope. What was fetched
+/// stays, so that another call goes on.
 pub async fn fetch(
     root: &Cid,
     sources: &[Arc<dyn BlockSource>],
@@ -67,7 +73,7 @@ pub async fn fetch(
     limits: &FetchLimits,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<FetchProgress, ContentError> {
-    let sources: Vec<_> = sources.iter().map(Asked::new).collect();
+    let sources = asked(sources);
     let mut fetched = 0;
     let mut rounds = PINS;
     loop {
@@ -92,22 +98,90 @@ pub async fn fetch_block(
     if cid.codec() != RAW {
         return Err(ContentError::Unsupported { cid: *cid });
     }
-    let sources: Vec<_> = sources.iter().map(Asked::new).collect();
+    let sources = asked(sources);
     let block = obtain(cid, &sources, into).await?.0;
     into.pin(cid).await?;
     Ok(block)
 }
 
-/// A source, and how often it failed since it last answered.
+/// A source, and how it did so far.
 struct Asked<'a> {
     source: &'a dyn BlockSource,
-    failures: AtomicU32,
+    /// What it is called where it gave other bytes and did not notice.
+    name: String,
+    record: Mutex<Record>,
 }
 
-impl<'a> Asked<'a> {
-    fn new(source: &'a Arc<dyn BlockSource>) -> Self {
-        Self { source: source.as_ref(), failures: AtomicU32::new(0) }
+#[derive(Default)]
+struct Record {
+    /// Failures in a row.
+    failures: u32,
+    /// Requests that were started.
+    started: u64,
+    /// How many had been started when the last failure was counted.
+    counted: u64,
+}
+
+fn asked(sources: &[Arc<dyn BlockSource>]) -> Vec<Asked<'_>> {
+    let named = sources.iter().enumerate().map(|(index, source)| Asked {
+        source: source.as_ref(),
+        name: format!("source number {}", index + 1),
+        record: Mutex::default(),
+    });
+    named.collect()
+}
+
+impl Asked<'_> {
+    /// The number of the request that begins now; `None` where the source is left alone.
+    fn begin(&self) -> Option<u64> {
+        let mut record = self.record();
+        if record.failures >= GIVE_UP {
+            return None;
+        }
+        record.started += 1;
+        Some(record.started)
     }
+
+    fn succeeded(&self) {
+        self.record().failures = 0;
+    }
+
+    /// Counts a failure, unless its request was under way already when another was counted: one cause has many of them.
+    fn failed(&self, request: u64) {
+        let mut record = self.record();
+        if request > record.counted {
+            record.failures += 1;
+            record.counted = record.started;
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        // Each change is whole before anything can panic.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The block, after it went into the store; `None` where the source does not have it.
+    async fn give(&self, cid: &Cid, into: &dyn ContentStore) -> Result<Option<Bytes>, GiveError> {
+        let Some(block) = self.source.get(cid).await.map_err(GiveError::Source)? else {
+            return Ok(None);
+        };
+        let lie =
+            || GiveError::Source(ContentError::Mismatch { place: self.name.clone(), cid: *cid });
+        if block.len() > MAX_BLOCK {
+            return Err(lie());
+        }
+        match into.put(cid, block.clone()).await {
+            Ok(_) => Ok(Some(block)),
+            Err(ContentError::Mismatch { .. }) => Err(lie()),
+            Err(error) => Err(GiveError::Store(error)),
+        }
+    }
+}
+
+/// Whose failure it is.
+enum GiveError {
+    Source(ContentError),
+    Store(ContentError),
 }
 
 async fn fetch_blocks(
@@ -170,36 +244,43 @@ async fn obtain(
     if let Some(block) = into.get(cid).await? {
         return Ok((block, false));
     }
-    let mut failure = None;
-    for _ in 0..ROUNDS {
+    let mut failure: Option<ContentError> = None;
+    // Somebody does not have it yet, or failed so often before that it was not asked.
+    let mut may_come = false;
+    for round in 0..ROUNDS {
+        if round > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
         for asked in sources {
-            if asked.failures.load(Ordering::Relaxed) >= GIVE_UP {
+            let Some(request) = asked.begin() else {
+                may_come = true;
                 continue;
-            }
-            let error = match asked.source.get(cid).await {
-                Ok(Some(block)) => match into.put(cid, block.clone()).await {
-                    Ok(_) => {
-                        asked.failures.store(0, Ordering::Relaxed);
-                        return Ok((block, true));
+            };
+            let error = match asked.give(cid, into).await {
+                Ok(given) => {
+                    asked.succeeded();
+                    match given {
+                        Some(block) => return Ok((block, true)),
+                        None => may_come = true,
                     }
-                    Err(
-                        error @ (ContentError::Mismatch { .. } | ContentError::TooLarge { .. }),
-                    ) => error,
-                    Err(error) => return Err(error),
-                },
-                Ok(None) => {
-                    asked.failures.store(0, Ordering::Relaxed);
                     continue;
                 }
-                Err(error) => error,
+                Err(GiveError::Source(error)) => error,
+                Err(GiveError::Store(error)) => return Err(error),
             };
             tracing::debug!(block = %cid, %error, "a source failed");
-            asked.failures.fetch_add(1, Ordering::Relaxed);
-            failure = Some(error);
+            asked.failed(request);
+            // What one source does wrong for good is no reason to believe that another cannot be asked again.
+            if error.is_retryable() || !failure.as_ref().is_some_and(ContentError::is_retryable) {
+                failure = Some(error);
+            }
         }
         if failure.is_none() {
             break;
         }
     }
-    Err(failure.unwrap_or(ContentError::Absent { cid: *cid }))
+    match failure {
+        Some(error) if error.is_retryable() || !may_come => Err(error),
+        _ => Err(ContentError::Absent { cid: *cid }),
+    }
 }

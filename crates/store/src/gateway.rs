@@ -10,7 +10,7 @@ mod stream;
 use std::{convert::Infallible, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -23,18 +23,25 @@ use roadstead_types::Cid;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::request::{Form, Refusal, Scope};
-use crate::server::{ServeError, Server, ServerLimits};
+use self::{
+    request::{Form, Refusal, Scope},
+    stream::{NoStream, Plan},
+};
+use crate::server::{Peer, ServeError, Server, ServerLimits, Shares};
 
 /// Bounds that a gateway for anybody needs.
 const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
+    per_peer: 64,
     header: Duration::from_secs(10),
     stall: Duration::from_secs(60),
 };
 
 /// The most CAR streams at a time: each holds a walk.
 const MAX_WALKS: usize = 16;
+
+/// The most of them for one peer, so that one cannot have them all.
+const MAX_WALKS_OF_ONE: usize = 4;
 
 /// A gateway that is running. Dropped, it cuts every answer off; [`Gateway::shutdown`] finishes them.
 #[derive(Debug)]
@@ -46,21 +53,24 @@ pub struct Gateway {
 struct Context {
     store: Arc<dyn ContentStore>,
     walks: Arc<Semaphore>,
+    shares: Shares,
 }
 
 impl Gateway {
     /// Serves `store` at `address` until `stop` is cancelled; with port 0 the system chooses a free one. Whoever can
-    /// reach the address can read every block whose id it knows.
+    /// reach the address can read every block whose id it knows. Limits for one peer go by its address, so behind a proxy
+    /// they are limits for all.
     pub async fn serve(
         store: Arc<dyn ContentStore>,
         address: SocketAddr,
         stop: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let walks = Arc::new(Semaphore::new(MAX_WALKS));
+        let shares = Shares::new(MAX_WALKS_OF_ONE);
         let router = Router::new()
             .route("/ipfs/{cid}", get(answer))
             .route("/ipfs/{cid}/{*path}", get(path_below))
-            .with_state(Context { store, walks });
+            .with_state(Context { store, walks, shares });
         let server = Server::start(router, address, LIMITS, stop).await?;
         tracing::info!(address = %server.address(), "serving blocks");
         Ok(Self { server })
@@ -88,12 +98,13 @@ async fn path_below() -> Refusal {
 
 async fn answer(
     State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
     Path(cid): Path<String>,
     RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    match respond(&context, &cid, query.as_deref(), &method, &headers).await {
+    match respond(&context, peer, &cid, query.as_deref(), &method, &headers).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
@@ -101,6 +112,7 @@ async fn answer(
 
 async fn respond(
     context: &Context,
+    peer: Peer,
     cid: &str,
     query: Option<&str>,
     method: &Method,
@@ -123,7 +135,13 @@ async fn respond(
             return Err((StatusCode::INTERNAL_SERVER_ERROR, "the store failed"));
         }
     };
-    let mut response = if has(headers, header::IF_NONE_MATCH, &etag) {
+    // Before anything depends on the method: what a HEAD says is what a GET would say.
+    let plan = match form {
+        Form::Car(scope) if !is_probe(&cid) => Some(plan(&cid, &block, scope)?),
+        _ => None,
+    };
+    let is_known = |etag: &str| has(headers, header::IF_NONE_MATCH, etag);
+    let mut response = if is_known(&etag) || is_known("*") {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         match form {
@@ -133,7 +151,7 @@ async fn respond(
                 Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>())
                     .into_response()
             }
-            Form::Car(scope) => car(context, cid, block, scope)?,
+            Form::Car(_) => car(context, peer, &cid, block, plan)?,
         }
     };
     describe(response.headers_mut(), &cid, form, &etag);
@@ -159,23 +177,37 @@ fn raw(block: Bytes) -> Response {
     Body::from(block).into_response()
 }
 
-fn car(context: &Context, cid: Cid, block: Bytes, scope: Scope) -> Result<Response, Refusal> {
-    if is_probe(&cid) {
-        return Ok(Body::from(crate::car::header(&cid)).into_response());
-    }
-    let Ok(permit) = Arc::clone(&context.walks).try_acquire_owned() else {
+/// What a stream of this scope holds.
+fn plan(cid: &Cid, block: &Bytes, scope: Scope) -> Result<Plan, Refusal> {
+    Plan::new(cid, block, scope).map_err(|refused| match refused {
+        NoStream::ShardedFolder => {
+            (StatusCode::NOT_IMPLEMENTED, "folders over several nodes have no entity here")
+        }
+        NoStream::BadGraph(error) => {
+            tracing::debug!(root = %cid, error = &error as &dyn Error, "a graph cannot be served");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the graph makes no sense")
+        }
+    })
+}
+
+/// A CAR: its header alone for the probe, which has no plan.
+fn car(
+    context: &Context,
+    peer: Peer,
+    cid: &Cid,
+    block: Bytes,
+    plan: Option<Plan>,
+) -> Result<Response, Refusal> {
+    let Some(plan) = plan else {
+        return Ok(Body::from(crate::car::header(cid)).into_response());
+    };
+    let share = context.shares.take(peer);
+    let permit = Arc::clone(&context.walks).try_acquire_owned().ok();
+    let Some(turn) = permit.zip(share) else {
         return Err((StatusCode::SERVICE_UNAVAILABLE, "too many streams are under way"));
     };
-    match stream::car(Arc::clone(&context.store), &cid, block, scope, permit) {
-        Ok(stream) => Ok(Body::from_stream(stream).into_response()),
-        Err(stream::NoStream::ShardedFolder) => {
-            Err((StatusCode::NOT_IMPLEMENTED, "folders over several nodes have no entity here"))
-        }
-        Err(stream::NoStream::BadGraph(error)) => {
-            tracing::debug!(root = %cid, error = &error as &dyn Error, "a graph cannot be served");
-            Err((StatusCode::INTERNAL_SERVER_ERROR, "the graph makes no sense"))
-        }
-    }
+    let stream = plan.stream(Arc::clone(&context.store), block, turn);
+    Ok(Body::from_stream(stream).into_response())
 }
 
 /// The headers of every answer. What an id names never changes.

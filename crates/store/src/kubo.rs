@@ -24,7 +24,7 @@ use roadstead_types::{Cid, content::MAX_BLOCK};
 use serde_json::Value;
 use url::Url;
 
-use crate::block::{BlockId, verify};
+use crate::block::{BlockId, unavailable, verify, verify_apart};
 
 /// For a block.
 const BLOCK_TIME: Duration = Duration::from_secs(60);
@@ -37,6 +37,9 @@ const COLLECT_TIME: Duration = Duration::from_secs(3600);
 
 /// The most bytes of one line of a collection's answer.
 const MAX_LINE: usize = 4096;
+
+/// The most characters of a daemon's error that are shown.
+const MAX_WORDS: usize = 1024;
 
 /// A Kubo daemon. Cheap to clone.
 #[derive(Clone)]
@@ -56,21 +59,37 @@ enum KuboError {
     Status(StatusCode),
     #[error("it said: {0}")]
     Said(String),
+    #[error("it sent more than the {MAX_BLOCK} bytes that a block may have")]
+    TooLong,
     #[error("its answer makes no sense")]
     Senseless,
+}
+
+impl KuboError {
+    /// The daemon's words, without what a terminal would take for commands.
+    fn said(words: &str) -> Self {
+        let is_shown = |letter: &char| !letter.is_control();
+        let shown =
+            |letter: char| Some(letter).filter(is_shown).unwrap_or(char::REPLACEMENT_CHARACTER);
+        Self::Said(words.chars().take(MAX_WORDS).map(shown).collect())
+    }
 }
 
 impl KuboStore {
     /// The daemon whose RPC is at `url`, such as `http://127.0.0.1:5001`. Nothing is asked yet.
     pub fn new(url: &str) -> Result<Self, ContentError> {
-        let refuse = |reason: &str| ContentError::Refused {
-            address: url.escape_default().to_string(),
+        let refuse = |address: &str, reason: &str| ContentError::Refused {
+            address: address.escape_default().to_string(),
             reason: reason.to_owned(),
         };
+        // Before it is parsed: what is no URL may hold a password as well.
+        if url.contains('@') {
+            return Err(refuse("(not shown)", "it holds credentials, and none are sent"));
+        }
+        let refuse = |reason| refuse(url, reason);
         let parsed: Url = url.parse().map_err(|_| refuse("it is no URL"))?;
-        let is_bare = parsed.username().is_empty() && parsed.password().is_none();
-        if parsed.scheme() != "http" || !is_bare || parsed.path() != "/" || parsed.query().is_some()
-        {
+        let has_more = parsed.query().is_some() || parsed.fragment().is_some();
+        if parsed.scheme() != "http" || parsed.path() != "/" || has_more {
             return Err(refuse("it is not http:// with a host and a port alone"));
         }
         let url = parsed.as_str().trim_end_matches('/').to_owned();
@@ -118,7 +137,7 @@ impl KuboStore {
     /// Counts the blocks that a collection names, a line each.
     async fn count_collected(&self) -> Result<u64, ContentError> {
         const OPERATION: &str = "repo/gc";
-        let failed = |error| unavailable(&self.url, OPERATION, error);
+        let failed = |error: Box<dyn Error + Send + Sync>| unavailable(&self.url, OPERATION, error);
         let request = Request::post(format!("{}/api/v0/repo/gc", self.url)).body(Empty::new());
         let request = request.map_err(|error| failed(error.into()))?;
         let answer = self.plain.request(request).await.map_err(|error| failed(error.into()))?;
@@ -151,8 +170,11 @@ impl BlockSource for KuboStore {
     async fn get(&self, cid: &Cid) -> Result<Option<Bytes>, ContentError> {
         BlockId::of(cid)?;
         match self.ask("block/get", BLOCK_TIME, self.read(cid)).await {
-            Ok(block) => verify(cid, &block, &self.url).map(|_| Some(block)),
-            Err(failed) if failed.is_absence() => Ok(None),
+            Ok(block) if block.len() > MAX_BLOCK => {
+                Err(unavailable(&self.url, "block/get", KuboError::TooLong))
+            }
+            Ok(block) => verify_apart(cid, block, &self.url).await.map(Some),
+            Err(failed) if failed.absent().is_some() => Ok(None),
             Err(failed) => Err(failed.into_error()),
         }
     }
@@ -181,7 +203,7 @@ impl ContentStore for KuboStore {
         let text = cid.to_string();
         match self.ask("block/stat", BLOCK_TIME, self.api.block_stat(&text)).await {
             Ok(_) => Ok(true),
-            Err(failed) if failed.is_absence() => Ok(false),
+            Err(failed) if failed.absent().is_some() => Ok(false),
             Err(failed) => Err(failed.into_error()),
         }
     }
@@ -191,8 +213,10 @@ impl ContentStore for KuboStore {
         let text = root.to_string();
         match self.ask("pin/add", PIN_TIME, self.api.pin_add(&text, true)).await {
             Ok(_) => Ok(()),
-            Err(failed) if failed.is_absence() => Err(ContentError::Absent { cid: *root }),
-            Err(failed) => Err(failed.into_error()),
+            Err(failed) => match failed.absent() {
+                Some(cid) => Err(ContentError::Absent { cid }),
+                None => Err(failed.into_error()),
+            },
         }
     }
 
@@ -214,7 +238,7 @@ impl ContentStore for KuboStore {
     }
 
     async fn collect(&self) -> Result<u64, ContentError> {
-        let late = |_| unavailable(&self.url, "repo/gc", KuboError::Late(COLLECT_TIME).into());
+        let late = |_| unavailable(&self.url, "repo/gc", KuboError::Late(COLLECT_TIME));
         tokio::time::timeout(COLLECT_TIME, self.count_collected()).await.map_err(late)?
     }
 }
@@ -238,19 +262,29 @@ enum Failure {
 }
 
 impl Failed<'_> {
-    /// Kubo tells its errors apart by their words alone.
-    fn says(&self, words: &str) -> bool {
-        matches!(&self.failure, Failure::Api(ApiFailure::Api(ApiError { message, .. })) if message.contains(words))
+    /// The daemon's words: Kubo tells its errors apart by nothing else.
+    fn words(&self) -> Option<&str> {
+        match &self.failure {
+            Failure::Api(ApiFailure::Api(ApiError { message, .. })) => Some(message),
+            _ => None,
+        }
     }
 
-    fn is_absence(&self) -> bool {
-        self.says("could not find") || self.says("not found")
+    fn says(&self, words: &str) -> bool {
+        self.words().is_some_and(|said| said.contains(words))
+    }
+
+    /// The block that the daemon does not have, which need not be the one it was asked for. Its blockstore names it
+    /// behind these words; other things can be "not found" as well.
+    fn absent(&self) -> Option<Cid> {
+        let (_, named) = self.words()?.split_once("ipld: could not find ")?;
+        Cid::try_from(named.split_whitespace().next()?).ok()
     }
 
     fn into_error(self) -> ContentError {
-        let source = match self.failure {
+        let source: Box<dyn Error + Send + Sync> = match self.failure {
             Failure::Api(ApiFailure::Api(ApiError { message, .. })) => {
-                KuboError::Said(message).into()
+                KuboError::said(&message).into()
             }
             Failure::Api(other) => other.into(),
             Failure::Other(error) => error.into(),
@@ -263,15 +297,7 @@ impl Failed<'_> {
 fn removed_by(line: &[u8]) -> Result<u64, KuboError> {
     let line: Value = serde_json::from_slice(line).map_err(|_| KuboError::Senseless)?;
     match line.get("Error").and_then(Value::as_str) {
-        Some(error) if !error.is_empty() => Err(KuboError::Said(error.to_owned())),
+        Some(error) if !error.is_empty() => Err(KuboError::said(error)),
         _ => Ok(u64::from(line.pointer("/Key/~1").is_some_and(Value::is_string))),
     }
-}
-
-fn unavailable(
-    url: &str,
-    operation: &'static str,
-    source: Box<dyn Error + Send + Sync>,
-) -> ContentError {
-    ContentError::Unavailable { place: url.to_owned(), operation, source }
 }

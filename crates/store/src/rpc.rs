@@ -7,8 +7,11 @@
 
 mod form;
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -38,6 +41,7 @@ use crate::{
 /// Bounds for the programs of one user. Pinning a large graph moves no byte for a while.
 const LIMITS: ServerLimits = ServerLimits {
     connections: 64,
+    per_peer: 64,
     header: Duration::from_secs(10),
     stall: Duration::from_secs(600),
 };
@@ -67,6 +71,9 @@ pub struct LoopbackRpc {
 
 impl LoopbackRpc {
     /// Serves `store` at a loopback address until `stop` is cancelled; with port 0 the system chooses a free one.
+    ///
+    /// Every account of this machine can use it, and so read, pin, unpin and remove whatever the store holds: it is for a
+    /// development machine.
     pub async fn serve(
         store: EmbeddedStore,
         address: SocketAddr,
@@ -123,10 +130,23 @@ impl From<ContentError> for Failure {
             ContentError::Absent { cid } => {
                 format!("block was not found locally (offline): ipld: could not find {cid}")
             }
-            other => other.to_string(),
+            ContentError::Unsupported { .. } | ContentError::TooLarge { .. } => {
+                return Self::mistake(error.to_string());
+            }
+            other => with_causes(other),
         };
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 0, message }
     }
+}
+
+/// The whole chain of causes: the client has no other way to learn them.
+fn with_causes(error: &dyn Error) -> String {
+    let (mut message, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
 }
 
 impl IntoResponse for Failure {

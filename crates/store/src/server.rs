@@ -2,23 +2,30 @@
 //! passes without a byte moving.
 
 mod patient;
+mod peers;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::{JoinHandle, JoinSet},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::patient::Patient;
+pub(crate) use self::peers::{Peer, Share, Shares};
 
 /// How long answers under way may keep a server from ending.
 const GRACE: Duration = Duration::from_secs(5);
@@ -54,6 +61,8 @@ pub enum ServeError {
 pub(crate) struct ServerLimits {
     /// Connections at a time; more wait in the system's queue.
     pub(crate) connections: usize,
+    /// Connections at a time of one peer; more are closed.
+    pub(crate) per_peer: usize,
     /// From the connection, or the last answer, to the end of a request's header.
     pub(crate) header: Duration,
     /// The longest time in which no byte moves in either direction.
@@ -69,7 +78,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves until `stop` is cancelled; with port 0 the system chooses a free one.
+    /// Serves until `stop` is cancelled; with port 0 the system chooses a free one. Each request has its [`Peer`] as an
+    /// extension.
     pub(crate) async fn start(
         router: Router,
         address: SocketAddr,
@@ -106,55 +116,90 @@ impl Drop for Server {
 
 async fn run(listener: TcpListener, router: Router, limits: ServerLimits, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.connections));
+    let shares = Shares::new(limits.per_peer);
     let mut connections = JoinSet::new();
+    let mut is_failing = false;
     loop {
         // Cancel-safe: a permit or a connection that was not handed over is dropped as nothing.
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept(&listener, &room) => accepted,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                report(ended);
+                continue;
+            }
         };
         match accepted {
-            Ok((stream, permit)) => {
-                let serving = serve(stream, router.clone(), limits, stop.clone());
+            Ok((stream, peer, permit)) => {
+                is_failing = false;
+                let Some(share) = shares.take(peer) else {
+                    tracing::debug!(?peer, "a connection too many of one peer is closed");
+                    continue;
+                };
+                let serving = serve(stream, peer, router.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     serving.await;
-                    drop(permit);
+                    drop((share, permit));
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
+                // Where files run out, this comes ten times a second, and whoever connects can make it so.
+                if !mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "no connection can be accepted for now");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
+    let ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::debug!("cutting off connections that do not finish");
+    }
+}
+
+/// A panic ends only its connection, but not without a word.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection did not end well");
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, Peer::at(address.ip()), permit))
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: ServerLimits, stop: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) {
     // Without it small answers wait for the acknowledgement of others; a failure costs only that.
     let _ = stream.set_nodelay(true);
     let stream = TokioIo::new(Patient::new(stream, limits.stall));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(stream, TowerToHyperService::new(router));
+        .serve_connection(stream, service);
     tokio::pin!(connection);
     // Cancel-safe: the connection is only borrowed, and goes on below.
     let ended = tokio::select! {

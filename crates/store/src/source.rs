@@ -8,7 +8,7 @@ mod dial;
 use std::{
     error::Error,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Incoming, header};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
@@ -25,14 +24,18 @@ use roadstead_core::ports::{BlockSource, ContentError, Sources};
 use roadstead_types::{Cid, content::MAX_BLOCK};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
-use self::dial::{Dialler, Target};
+use self::dial::{Connector, Target, system_look_up};
 use crate::{
     address::{SourceAddress, SourcePolicy},
-    block::{BlockId, verify},
+    block::{BlockId, unavailable, verify_apart},
 };
 
-/// From the question for a block to its last byte.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// From the question for a block to the head of its answer, and then from one piece of the block to the next.
+const STALL: Duration = Duration::from_secs(30);
+
+/// From the question for a block to its last byte, however steadily it comes: a slow line takes a while for a block, but
+/// a source that gives a byte now and then must not hold a fetch for ever.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
 
 /// How long a connection stays open for the next question.
 const IDLE_TIME: Duration = Duration::from_secs(20);
@@ -51,14 +54,14 @@ const OPERATION: &str = "the request for a block";
 /// Opens gateways by their addresses, under one policy.
 pub struct GatewaySources {
     policy: SourcePolicy,
-    tls: OnceLock<Tls>,
+    roots: SystemRoots,
 }
 
 /// A gateway that is asked for raw blocks.
 #[derive(Clone)]
 pub struct GatewaySource {
     target: Arc<Target>,
-    client: Client<HttpsConnector<Dialler>, Empty<Bytes>>,
+    client: Client<Connector, Empty<Bytes>>,
 }
 
 /// Why a gateway did not answer as it should.
@@ -66,6 +69,10 @@ pub struct GatewaySource {
 enum AnswerError {
     #[error("it answered with status {0}")]
     Status(StatusCode),
+    #[error("it sent more than the {MAX_BLOCK} bytes that a block may have")]
+    TooLong,
+    #[error("nothing of the answer came for {} seconds", STALL.as_secs())]
+    Stalled,
     #[error("no whole answer came within {} seconds", ANSWER_TIME.as_secs())]
     Late,
 }
@@ -73,19 +80,20 @@ enum AnswerError {
 impl GatewaySources {
     /// Sources that `policy` lets be asked.
     pub const fn new(policy: SourcePolicy) -> Self {
-        Self { policy, tls: OnceLock::new() }
+        Self { policy, roots: SystemRoots::new(read_system_roots) }
     }
 
-    /// The gateway at `address`, see [`Sources::open`]. The first source by https reads the system's root certificates.
+    /// The gateway at `address`, see [`Sources::open`]. The first source by https reads the system's root certificates,
+    /// and so does the next where not all could be read.
     pub fn gateway(&self, address: &str) -> Result<GatewaySource, ContentError> {
         let address = SourceAddress::parse(address, self.policy)?;
         let tls = if address.base.starts_with("https:") {
-            self.tls.get_or_init(tls_with_system_roots).clone()
+            self.roots.config()
         } else {
-            without_roots()
+            trusting(RootCertStore::empty())
         };
         let tls = tls.map_err(|error| unavailable(&address.base, "loading certificates", error))?;
-        Ok(GatewaySource::new(Target::new(address, self.policy), tls))
+        Ok(GatewaySource::new(Target::new(address, self.policy, system_look_up()), tls))
     }
 }
 
@@ -105,7 +113,7 @@ impl GatewaySource {
             .pool_max_idle_per_host(MAX_IDLE)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(MAX_BUFFER)
-            .build(HttpsConnector::from((Dialler::new(Arc::clone(&target)), tls)));
+            .build(Connector::new(Arc::clone(&target), tls));
         Self { target, client }
     }
 
@@ -117,7 +125,7 @@ impl GatewaySource {
             .header(header::USER_AGENT, concat!("roadstead/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|error| unavailable(place, OPERATION, error))?;
-        let answer = self.client.request(request).await;
+        let answer = self.patiently(self.client.request(request)).await?;
         let answer = answer.map_err(|error| unavailable(place, OPERATION, error))?;
         match answer.status() {
             StatusCode::OK => self.read(cid, answer.into_body()).await.map(Some),
@@ -127,18 +135,24 @@ impl GatewaySource {
     }
 
     async fn read(&self, cid: &Cid, mut body: Incoming) -> Result<Bytes, ContentError> {
+        let place = &self.target.address.base;
         let mut block = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|error| unavailable(&self.target.address.base, OPERATION, error))?;
+        while let Some(frame) = self.patiently(body.frame()).await? {
+            let frame = frame.map_err(|error| unavailable(place, OPERATION, error))?;
             let Ok(data) = frame.into_data() else { break };
             if block.len() + data.len() > MAX_BLOCK {
-                return Err(ContentError::TooLarge { cid: *cid });
+                // It says nothing about the block: another source may have it as it is.
+                return Err(unavailable(place, OPERATION, AnswerError::TooLong));
             }
             block.extend_from_slice(&data);
         }
-        verify(cid, &block, &self.target.address.base)?;
-        Ok(block.freeze())
+        verify_apart(cid, block.freeze(), place).await
+    }
+
+    /// Waits for a step of an answer as long as a step may take.
+    async fn patiently<T>(&self, step: impl Future<Output = T>) -> Result<T, ContentError> {
+        let stalled = |_| unavailable(&self.target.address.base, OPERATION, AnswerError::Stalled);
+        tokio::time::timeout(STALL, step).await.map_err(stalled)
     }
 }
 
@@ -166,35 +180,60 @@ impl fmt::Debug for GatewaySources {
     }
 }
 
-type CertificateError = Arc<dyn Error + Send + Sync>;
+type CertificateError = Box<dyn Error + Send + Sync>;
 
-type Tls = Result<Arc<ClientConfig>, CertificateError>;
-
-fn tls_with_system_roots() -> Tls {
-    let config = tls()?.with_native_roots();
-    let config = config.map_err(|error| -> CertificateError { Arc::new(error) })?;
-    Ok(Arc::new(config.with_no_client_auth()))
+/// The system's root certificates, read when the first source needs them.
+struct SystemRoots {
+    read: fn() -> ReadRoots,
+    kept: Mutex<Option<Arc<ClientConfig>>>,
 }
 
-/// For sources by http, which trust nobody.
-fn without_roots() -> Tls {
-    let config = tls()?.with_root_certificates(RootCertStore::empty());
-    Ok(Arc::new(config.with_no_client_auth()))
+/// What could be read, and why that is not all.
+struct ReadRoots {
+    roots: RootCertStore,
+    failure: Option<CertificateError>,
 }
 
-fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, CertificateError> {
+impl SystemRoots {
+    const fn new(read: fn() -> ReadRoots) -> Self {
+        Self { read, kept: Mutex::new(None) }
+    }
+
+    /// The configuration that trusts them. Only a whole reading is kept.
+    fn config(&self) -> Result<Arc<ClientConfig>, CertificateError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = &*kept {
+            return Ok(Arc::clone(config));
+        }
+        let ReadRoots { roots, failure } = (self.read)();
+        if roots.is_empty() {
+            return Err(failure.unwrap_or_else(|| "the system has none".into()));
+        }
+        let config = trusting(roots)?;
+        match failure {
+            Some(error) => tracing::warn!(%error, "some root certificates cannot be read"),
+            None => *kept = Some(Arc::clone(&config)),
+        }
+        Ok(config)
+    }
+}
+
+fn read_system_roots() -> ReadRoots {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Systems hold some that no client understands; reading them again would change nothing.
+    roots.add_parsable_certificates(found.certs);
+    let failure = found.errors.into_iter().next();
+    ReadRoots { roots, failure: failure.map(Into::into) }
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, CertificateError> {
+    Ok(Arc::new(tls()?.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    config.map_err(|error| -> CertificateError { Arc::new(error) })
-}
-
-fn unavailable(
-    place: &str,
-    operation: &'static str,
-    source: impl Into<Box<dyn Error + Send + Sync>>,
-) -> ContentError {
-    ContentError::Unavailable { place: place.to_owned(), operation, source: source.into() }
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }
 
 #[cfg(test)]

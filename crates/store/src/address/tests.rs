@@ -7,6 +7,7 @@ fn public(address: &str) -> Result<SourceAddress, String> {
 fn reason(error: ContentError) -> String {
     match error {
         ContentError::Refused { reason, .. } => reason,
+        ContentError::Unavailable { source, .. } => source.to_string(),
         other => panic!("{other}"),
     }
 }
@@ -132,11 +133,15 @@ fn a_host_written_as_a_number_is_judged_however_it_is_spelled() {
 }
 
 #[test]
-fn one_local_address_spoils_all() {
+fn one_local_address_of_a_name_spoils_all_until_it_means_another() {
     let address = public("https://gateway.example").unwrap();
     let judge = |ips: &[&str]| {
         let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        address.judge(ips, SourcePolicy::Public).map_err(reason)
+        let judged = address.judge(ips, SourcePolicy::Public);
+        judged.map_err(|error| {
+            assert!(error.is_retryable(), "{error}");
+            reason(error)
+        })
     };
     assert_eq!(judge(&["93.184.215.14", "2606:4700::1"]).unwrap().len(), 2);
     assert_eq!(judge(&["93.184.215.14", "127.0.0.1"]).unwrap_err(), NOT_GLOBAL);

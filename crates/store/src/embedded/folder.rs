@@ -11,6 +11,7 @@
 
 use std::{
     error::Error,
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -21,12 +22,27 @@ use std::{
 use roadstead_core::ports::ContentError;
 use roadstead_types::{Cid, content::MAX_BLOCK};
 
-use crate::block::BlockId;
+use crate::block::{BlockId, unavailable};
+
+/// What makes files last. Tests have one that fails.
+pub(super) trait Disk: fmt::Debug + Send + Sync {
+    /// Waits until everything that was written to the file system of `folder` is on the disk. What could not be written
+    /// is reported once.
+    fn sync_all(&self, folder: &File) -> io::Result<()>;
+
+    /// Waits until the file or folder at `path` is on the disk, without what is in the folder.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Debug)]
+pub(super) struct SystemDisk;
 
 /// Paths and file operations; what may happen when is decided above.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    disk: Box<dyn Disk>,
     /// Kept open from the start: a sync reports what could not be written since then.
     blocks: File,
     written: AtomicU64,
@@ -40,7 +56,7 @@ pub(super) struct NewFile {
 
 impl Folder {
     /// Makes the folders that are missing, and removes what a crash left half written.
-    pub(super) fn open(path: PathBuf) -> Result<Self, ContentError> {
+    pub(super) fn open(path: PathBuf, disk: Box<dyn Disk>) -> Result<Self, ContentError> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         for name in ["pins", "new"] {
@@ -56,7 +72,7 @@ impl Folder {
         }
         let blocks = path.join("blocks");
         let blocks = File::open(&blocks).map_err(failed("open", &blocks))?;
-        Ok(Self { path, blocks, written: AtomicU64::new(0) })
+        Ok(Self { path, disk, blocks, written: AtomicU64::new(0) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -108,8 +124,7 @@ impl Folder {
 
     /// Waits until every block that has its name is on the disk.
     pub(super) fn sync(&self) -> Result<(), ContentError> {
-        rustix::fs::syncfs(&self.blocks)
-            .map_err(|error| failed("sync", &self.path)(io::Error::from(error)))
+        self.disk.sync_all(&self.blocks).map_err(failed("sync", &self.path))
     }
 
     /// The blocks whose digests begin with this byte. Whatever else lies there is left alone.
@@ -121,8 +136,7 @@ impl Folder {
     pub(super) fn pin(&self, root: BlockId) -> Result<(), ContentError> {
         let new = self.write(&[])?;
         let path = self.pin_path(root);
-        let synced = File::open(&new.path).and_then(|file| file.sync_all());
-        synced.map_err(failed("sync", &new.path))?;
+        self.disk.sync(&new.path).map_err(failed("sync", &new.path))?;
         fs::rename(&new.path, &path).map_err(failed("replace", &path))?;
         self.sync_pins()
     }
@@ -139,8 +153,7 @@ impl Folder {
 
     fn sync_pins(&self) -> Result<(), ContentError> {
         let path = self.path.join("pins");
-        let synced = File::open(&path).and_then(|folder| folder.sync_all());
-        synced.map_err(failed("sync", &path))
+        self.disk.sync(&path).map_err(failed("sync", &path))
     }
 
     fn pin_path(&self, root: BlockId) -> PathBuf {
@@ -149,6 +162,16 @@ impl Folder {
 
     fn block(&self, id: BlockId) -> PathBuf {
         shard_path(&self.path, id.digest[0]).join(id.cid().to_string())
+    }
+}
+
+impl Disk for SystemDisk {
+    fn sync_all(&self, folder: &File) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(folder)?)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
     }
 }
 
@@ -196,5 +219,5 @@ pub(super) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(
     path: &Path,
 ) -> impl FnOnce(E) -> ContentError {
     let place = path.display().to_string();
-    move |error| ContentError::Unavailable { place, operation, source: error.into() }
+    move |error| unavailable(&place, operation, error)
 }

@@ -1,5 +1,6 @@
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -22,6 +23,75 @@ fn node(links: &[Cid]) -> (Cid, Bytes) {
     let links = links.iter().map(|cid| PbLink { cid: *cid, name: None, size: Some(1) }).collect();
     let block = Bytes::from(PbNode { links, data: Some(Bytes::from_static(&[8, 2])) }.into_bytes());
     (content_id(DAG_PB, digest(&block)), block)
+}
+
+/// What a store asked of its disk, and what it found there then.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// Everything, with so many pins recorded before.
+    All { pins: usize },
+    /// The folder of pins, with so many in it.
+    Pins { pins: usize },
+    /// A new file.
+    New,
+}
+
+/// What the disk does when it is told to write everything.
+type OnSync = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+/// A disk that fails when a test wants it to.
+struct TestDisk {
+    home: PathBuf,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    on_sync: Mutex<OnSync>,
+}
+
+impl TestDisk {
+    fn pins(&self) -> usize {
+        fs::read_dir(self.home.join("pins")).unwrap().count()
+    }
+}
+
+impl fmt::Debug for TestDisk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TestDisk").finish_non_exhaustive()
+    }
+}
+
+impl Disk for TestDisk {
+    fn sync_all(&self, _: &File) -> io::Result<()> {
+        self.asked.lock().unwrap().push(Asked::All { pins: self.pins() });
+        (self.on_sync.lock().unwrap())()
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        let is_pins = path == self.home.join("pins");
+        let asked = if is_pins { Asked::Pins { pins: self.pins() } } else { Asked::New };
+        self.asked.lock().unwrap().push(asked);
+        Ok(())
+    }
+}
+
+/// A store on a disk that is told what to do, and what is asked of it.
+fn on_test_disk(
+    home: &Path,
+    on_sync: impl FnMut() -> io::Result<()> + Send + 'static,
+) -> (EmbeddedStore, Arc<Mutex<Vec<Asked>>>) {
+    let asked = Arc::default();
+    let disk = TestDisk {
+        home: home.to_owned(),
+        asked: Arc::clone(&asked),
+        on_sync: Mutex::new(Box::new(on_sync)),
+    };
+    (EmbeddedStore::open_on(Box::new(disk), home.to_owned()).unwrap(), asked)
+}
+
+/// Fails the first time.
+fn failing_once() -> impl FnMut() -> io::Result<()> {
+    let mut is_first = true;
+    move || {
+        if std::mem::replace(&mut is_first, false) { Err(io::Error::other("lost")) } else { Ok(()) }
+    }
 }
 
 fn file(store: &EmbeddedStore, cid: &Cid) -> PathBuf {
@@ -68,6 +138,110 @@ async fn what_was_being_written_in_a_crash_is_removed() {
     assert!(store.put(&cid, block).await.unwrap());
     store.pin(&root).await.unwrap();
     assert_eq!(fs::read_dir(home.path().join("new")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_pin_is_recorded_and_forgotten_on_the_disk_and_after_its_blocks() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, asked) = on_test_disk(home.path(), || Ok(()));
+    let (cid, block) = raw(b"block");
+    store.put(&cid, block).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), []);
+    store.pin(&cid).await.unwrap();
+    let pinned = [Asked::All { pins: 0 }, Asked::New, Asked::Pins { pins: 1 }];
+    assert_eq!(mem::take(&mut *asked.lock().unwrap()), pinned);
+    store.unpin(&cid).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), [Asked::Pins { pins: 0 }]);
+}
+
+#[tokio::test]
+async fn what_the_disk_may_have_lost_is_absent_and_put_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, _) = on_test_disk(home.path(), failing_once());
+    let leaves = [raw(b"first"), raw(b"second")];
+    let root = node(&[leaves[0].0, leaves[1].0]);
+    let blocks = [&leaves[0], &leaves[1], &root];
+    for (cid, block) in blocks {
+        store.put(cid, block.clone()).await.unwrap();
+    }
+    let error = store.pin(&root.0).await.unwrap_err();
+    assert!(matches!(error, ContentError::Unavailable { operation: "sync", .. }), "{error}");
+
+    // The system reports a loss once; that the next wait succeeds says nothing about what was put before.
+    let error = store.pin(&root.0).await.unwrap_err();
+    assert!(matches!(error, ContentError::Absent { cid } if cid == root.0), "{error}");
+    assert_eq!(store.pins().await.unwrap(), []);
+    for (cid, block) in blocks {
+        assert!(!store.has(cid).await.unwrap());
+        assert!(store.put(cid, block.clone()).await.unwrap());
+    }
+    store.pin(&root.0).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_on_the_disk_before_a_loss_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let mut syncs = 0;
+    let (store, _) = on_test_disk(home.path(), move || {
+        syncs += 1;
+        if syncs == 2 { Err(io::Error::other("lost")) } else { Ok(()) }
+    });
+    let (safe, lost) = (raw(b"safe"), raw(b"lost"));
+    store.put(&safe.0, safe.1.clone()).await.unwrap();
+    store.pin(&safe.0).await.unwrap();
+    store.put(&lost.0, lost.1).await.unwrap();
+    store.pin(&lost.0).await.unwrap_err();
+    assert_eq!(store.get(&safe.0).await.unwrap(), Some(safe.1));
+    assert_eq!(store.get(&lost.0).await.unwrap(), None);
+    store.pin(&safe.0).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_put_while_a_wait_for_the_disk_fails_counts_as_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let slot: Arc<Mutex<Option<EmbeddedStore>>> = Arc::default();
+    let put = Arc::clone(&slot);
+    let (store, _) = on_test_disk(home.path(), move || match put.lock().unwrap().take() {
+        Some(store) => {
+            let (cid, block) = raw(b"meanwhile");
+            assert!(store.shared.put(&cid, &block).unwrap());
+            Err(io::Error::other("lost"))
+        }
+        None => Ok(()),
+    });
+    let (cid, block) = raw(b"block");
+    store.put(&cid, block).await.unwrap();
+    *slot.lock().unwrap() = Some(store.clone());
+    store.pin(&cid).await.unwrap_err();
+    assert!(!store.has(&raw(b"meanwhile").0).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_may_be_lost_and_cannot_be_removed_is_not_believed() {
+    let home = tempfile::tempdir().unwrap();
+    let slot: Arc<Mutex<Option<PathBuf>>> = Arc::default();
+    let obstacle = Arc::clone(&slot);
+    let (store, _) = on_test_disk(home.path(), move || match obstacle.lock().unwrap().take() {
+        Some(path) => {
+            // A folder is no file that can be removed.
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            Err(io::Error::other("lost"))
+        }
+        None => Ok(()),
+    });
+    let (cid, block) = raw(b"block");
+    store.put(&cid, block.clone()).await.unwrap();
+    let path = file(&store, &cid);
+    *slot.lock().unwrap() = Some(path.clone());
+    store.pin(&cid).await.unwrap_err();
+
+    // Its bytes come back, but only from memory.
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, &block).unwrap();
+    assert!(!store.has(&cid).await.unwrap());
+    assert!(store.put(&cid, block).await.unwrap(), "the file was believed");
+    store.pin(&cid).await.unwrap();
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ pub(super) fn content_id(text: &str) -> Result<Cid, Refusal> {
 pub(super) fn form(query: Option<&str>, headers: &HeaderMap) -> Result<Form, Refusal> {
     let mut format = None;
     let mut scope = Scope::All;
+    let mut is_range = false;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match (name.as_ref(), value.as_ref()) {
             ("format", "raw") => format = Some(Accepted::Raw),
@@ -63,7 +64,7 @@ pub(super) fn form(query: Option<&str>, headers: &HeaderMap) -> Result<Form, Ref
             ("dag-scope", "entity") => scope = Scope::Entity,
             ("dag-scope", "all") => scope = Scope::All,
             ("dag-scope", _) => return Err((BAD, "dag-scope is block, entity or all")),
-            ("entity-bytes", _) => return Err((NOT_IMPLEMENTED, "entity-bytes is not served")),
+            ("entity-bytes", _) => is_range = true,
             ("car-version" | "car-order" | "car-dups", value)
                 if !is_honoured(&name["car-".len()..], value) =>
             {
@@ -73,7 +74,9 @@ pub(super) fn form(query: Option<&str>, headers: &HeaderMap) -> Result<Form, Ref
         }
     }
     match format.unwrap_or_else(|| accepted(headers)) {
+        // A block has no ranges of an entity: the parameter means nothing there.
         Accepted::Raw => Ok(Form::Raw),
+        Accepted::Car if is_range => Err((NOT_IMPLEMENTED, "entity-bytes is not served")),
         Accepted::Car => Ok(Form::Car(scope)),
         Accepted::Others => Err((NOT_ACCEPTABLE, "only raw blocks and cars are served")),
         Accepted::Nothing => Err((BAD, "neither Accept nor format says what to answer with")),
@@ -168,6 +171,9 @@ mod tests {
             ("format=car&car-dups=y", "", Err(406)),
             ("format=car&car-order=bfs", "", Err(406)),
             ("format=car&entity-bytes=0:5", "", Err(501)),
+            ("entity-bytes=0:5", CAR, Err(501)),
+            ("format=raw&entity-bytes=0:5", "", Ok(Form::Raw)),
+            ("entity-bytes=0:5", RAW, Ok(Form::Raw)),
             (
                 "",
                 "application/vnd.ipld.car; dups=y, application/vnd.ipld.car; dups=n",

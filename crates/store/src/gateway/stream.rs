@@ -13,6 +13,7 @@ use crate::{
     block::BlockId,
     car,
     graph::{GraphLimits, NodeKind, Walk, read_node},
+    server::Share,
 };
 
 /// Why there is no stream at all.
@@ -24,52 +25,69 @@ pub(super) enum NoStream {
     BadGraph(ContentError),
 }
 
-struct Progress {
-    store: Arc<dyn ContentStore>,
+/// What a stream will hold.
+#[derive(Debug)]
+pub(super) struct Plan {
     walk: Walk,
     /// Whether what is under the root belongs to the answer.
     is_whole: bool,
+}
+
+/// What a stream takes away from others while it lasts.
+pub(super) type Turn = (OwnedSemaphorePermit, Share);
+
+struct Progress {
+    store: Arc<dyn ContentStore>,
+    plan: Plan,
     /// The root, until its turn comes.
     root: Option<Bytes>,
     /// Bytes that come before anything else.
     ahead: Option<Bytes>,
     /// The block whose length and id were sent last.
     block: Option<Bytes>,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
-/// The stream of the graph under `root`, whose own block was read already.
-pub(super) fn car(
-    store: Arc<dyn ContentStore>,
-    root: &Cid,
-    block: Bytes,
-    scope: Scope,
-    permit: OwnedSemaphorePermit,
-) -> Result<impl Stream<Item = Result<Bytes, ContentError>> + use<>, NoStream> {
-    let walk = Walk::new(root, GraphLimits::STORE).map_err(NoStream::BadGraph)?;
-    let id = BlockId::of(root).map_err(NoStream::BadGraph)?;
-    let is_whole = match scope {
-        Scope::Block => false,
-        Scope::All => true,
-        Scope::Entity if !id.is_node => false,
-        Scope::Entity => match read_node(root, block.clone()).map_err(NoStream::BadGraph)?.kind {
-            NodeKind::File => true,
-            NodeKind::Single => false,
-            NodeKind::ShardedFolder => return Err(NoStream::ShardedFolder),
-        },
-    };
-    let ahead = Some(car::header(root).into());
-    let progress =
-        Progress { store, walk, is_whole, root: Some(block), ahead, block: None, _permit: permit };
-    Ok(stream::try_unfold(progress, |mut progress| async move {
-        let piece = progress.next().await;
-        if let Err(error) = &piece {
-            let root = progress.walk.root();
-            let error = error as &dyn std::error::Error;
-            tracing::debug!(%root, error, "a stream ends early");
-        }
-        Ok(piece?.map(|piece| (piece, progress)))
-    }))
+impl Plan {
+    /// What is streamed of the graph under `root`, whose own block was read already.
+    pub(super) fn new(root: &Cid, block: &Bytes, scope: Scope) -> Result<Self, NoStream> {
+        let walk = Walk::new(root, GraphLimits::STORE).map_err(NoStream::BadGraph)?;
+        let id = BlockId::of(root).map_err(NoStream::BadGraph)?;
+        let is_whole = match scope {
+            Scope::Block => false,
+            Scope::All => true,
+            Scope::Entity if !id.is_node => false,
+            Scope::Entity => {
+                match read_node(root, block.clone()).map_err(NoStream::BadGraph)?.kind {
+                    NodeKind::File => true,
+                    NodeKind::Single => false,
+                    NodeKind::ShardedFolder => return Err(NoStream::ShardedFolder),
+                }
+            }
+        };
+        Ok(Self { walk, is_whole })
+    }
+
+    /// The stream; `block` is the root's.
+    pub(super) fn stream(
+        self,
+        store: Arc<dyn ContentStore>,
+        block: Bytes,
+        turn: Turn,
+    ) -> impl Stream<Item = Result<Bytes, ContentError>> + use<> {
+        let ahead = Some(car::header(self.walk.root()).into());
+        let progress =
+            Progress { store, plan: self, root: Some(block), ahead, block: None, _turn: turn };
+        stream::try_unfold(progress, |mut progress| async move {
+            let piece = progress.next().await;
+            if let Err(error) = &piece {
+                let root = progress.plan.walk.root();
+                let error = error as &dyn std::error::Error;
+                tracing::debug!(%root, error, "a stream ends early");
+            }
+            Ok(piece?.map(|piece| (piece, progress)))
+        })
+    }
 }
 
 impl Progress {
@@ -77,18 +95,18 @@ impl Progress {
         if let Some(piece) = self.ahead.take().or_else(|| self.block.take()) {
             return Ok(Some(piece));
         }
-        if !self.is_whole && self.root.is_none() {
+        if !self.plan.is_whole && self.root.is_none() {
             return Ok(None);
         }
-        let Some(id) = self.walk.next()? else { return Ok(None) };
+        let Some(id) = self.plan.walk.next()? else { return Ok(None) };
         let cid = id.cid();
         let block = match self.root.take() {
             Some(root) => root,
             None => self.store.get(&cid).await?.ok_or(ContentError::Absent { cid })?,
         };
-        if id.is_node && self.is_whole {
-            let node = read_node(self.walk.root(), block.clone())?;
-            self.walk.descend(node.links)?;
+        if id.is_node && self.plan.is_whole {
+            let node = read_node(self.plan.walk.root(), block.clone())?;
+            self.plan.walk.descend(node.links)?;
         }
         let section = car::section(&cid, block.len());
         self.block = Some(block).filter(|block| !block.is_empty());

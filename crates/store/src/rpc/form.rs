@@ -12,7 +12,13 @@ pub(super) fn single_part(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, &'
     let part = part.strip_suffix(b"\r\n").unwrap_or(part);
     let part = part.strip_suffix(closing.as_bytes()).ok_or("the form does not end")?;
     let blank = part.windows(4).position(|four| four == b"\r\n\r\n");
-    let content = &part[blank.ok_or("the part has no header")? + 4..];
+    let (header, content) = part.split_at(blank.ok_or("the part has no header")?);
+    // Otherwise the first lines of a block would be taken for the header, and silently dropped.
+    let is_header = |header: &str| header.split("\r\n").all(|line| line.contains(':'));
+    if !str::from_utf8(header).is_ok_and(is_header) {
+        return Err("the part has no header");
+    }
+    let content = &content[4..];
     let another = format!("\r\n--{boundary}\r\n");
     if content.windows(another.len()).any(|found| found == another.as_bytes()) {
         return Err("the form has more than one part");
@@ -63,6 +69,10 @@ mod tests {
             "--x\r\nblock\r\n--x--\r\n",
             "--x--",
             "--x\r\n\r\n--x--",
+            "--x\r\n\r\n\r\n--x--",
+            "--x\r\n\r\none\r\n\r\ntwo\r\n--x--\r\n",
+            "--x\r\none\r\n\r\ntwo\r\n--x--\r\n",
+            "--x\r\nA: b\r\none\r\n\r\ntwo\r\n--x--\r\n",
             "--x\r\nA: b\r\n\r\none\r\n--x\r\nA: b\r\n\r\ntwo\r\n--x--\r\n",
         ] {
             assert!(read(TYPE, body).is_err(), "{body:?}");

@@ -1,20 +1,32 @@
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use axum::routing::get;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
 };
 
 use super::*;
 
 const LIMITS: ServerLimits = ServerLimits {
     connections: 2,
+    per_peer: 2,
     header: Duration::from_secs(10),
     stall: Duration::from_secs(60),
 };
 
 async fn server() -> (Server, CancellationToken) {
+    server_with(LIMITS).await
+}
+
+async fn server_with(limits: ServerLimits) -> (Server, CancellationToken) {
     let stop = CancellationToken::new();
     let endless = || async {
         let chunks = futures_util::stream::repeat_with(|| Ok::<_, io::Error>(vec![0; 1 << 16]));
@@ -22,8 +34,9 @@ async fn server() -> (Server, CancellationToken) {
     };
     let router =
         Router::new().route("/", get(|| async { "hello" })).route("/endless", get(endless));
+    let router = router.route("/panic", get(|| async { panic!("a test panics") as () }));
     let address = (Ipv4Addr::LOCALHOST, 0).into();
-    (Server::start(router, address, LIMITS, &stop).await.unwrap(), stop)
+    (Server::start(router, address, limits, &stop).await.unwrap(), stop)
 }
 
 async fn connect(server: &Server) -> TcpStream {
@@ -125,4 +138,74 @@ async fn one_connection_too_many_waits_until_another_ends() {
     assert!(!early, "it was served at once");
     held.pop();
     assert!(rest(late).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn one_connection_too_many_of_one_peer_is_closed() {
+    let (server, _stop) = server_with(ServerLimits { connections: 8, ..LIMITS }).await;
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut held = vec![connect(&server).await, connect(&server).await];
+    for stream in &mut held {
+        stream.write_all(request).await.unwrap();
+        stream.read_exact(&mut [0; 15]).await.unwrap();
+    }
+    assert_eq!(rest(connect(&server).await).await, "");
+    // Another address of this machine is another peer.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(server.address()).await.unwrap();
+    other.write_all(request).await.unwrap();
+    other.read_exact(&mut [0; 15]).await.unwrap();
+
+    held.pop();
+    loop {
+        // The server learns that the connection ended in its own time.
+        let mut again = connect(&server).await;
+        let _ = again.write_all(request).await;
+        if again.read_exact(&mut [0; 15]).await.is_ok() {
+            break;
+        }
+    }
+}
+
+/// Counts the errors that are told on this thread.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl Subscriber for Errors {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::ERROR
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn a_panic_is_told_and_ends_its_connection_alone() {
+    let errors = Errors::default();
+    let _listening = tracing::subscriber::set_default(errors.clone());
+    let (server, stop) = server().await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert_eq!(rest(stream).await, "");
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(stream).await.ends_with("hello"));
+    stop.cancel();
+    server.shutdown().await;
+    assert_eq!(errors.0.load(Ordering::SeqCst), 1);
 }

@@ -5,12 +5,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use proptest::prelude::*;
 use roadstead_core::ports::{BlockSource, ContentError, ContentStore, Sources};
 use roadstead_store::{
-    FetchLimits, FetchProgress, GatewaySources, SourcePolicy, fetch, fetch_block,
+    EmbeddedStore, FetchLimits, FetchProgress, GatewaySources, SourcePolicy, fetch, fetch_block,
 };
-use roadstead_types::Cid;
+use roadstead_types::{Cid, content::MAX_BLOCK};
+use tokio::time::Instant;
 
 use crate::fixture::{Block, Fault, Graph, Memory, embedded, folder, gateway, node, raw};
 
@@ -72,7 +75,7 @@ async fn a_fetch_that_failed_goes_on_where_it_stopped() {
     assert!(graph.is_in(&into).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_failure_of_a_source_is_told_where_nobody_has_the_block() {
     let graph = Graph::sample();
     let (into, _home) = embedded();
@@ -80,10 +83,14 @@ async fn the_failure_of_a_source_is_told_where_nobody_has_the_block() {
     for (fault, asked) in [(Fault::Failing, 2), (Fault::Damaged, 2), (Fault::Absent, 1)] {
         let source = Arc::new(Memory::of(&graph).with_fault(bad, fault));
         let sources = [Arc::clone(&source) as Arc<dyn BlockSource>];
+        let begun = Instant::now();
         let error = fetch(&bad, &sources, &into, &LIMITS, &quiet).await.unwrap_err();
+        assert_eq!(begun.elapsed().is_zero(), asked == 1, "a pause stands between two rounds");
         let is_as_expected = match fault {
             Fault::Failing => matches!(error, ContentError::Unavailable { .. }),
-            Fault::Damaged => matches!(error, ContentError::Mismatch { .. }),
+            Fault::Damaged => {
+                matches!(&error, ContentError::Mismatch { place, .. } if place == "source number 1")
+            }
             Fault::Absent => matches!(error, ContentError::Absent { .. }),
         };
         assert!(is_as_expected, "{fault:?}: {error}");
@@ -94,12 +101,161 @@ async fn the_failure_of_a_source_is_told_where_nobody_has_the_block() {
     assert!(matches!(nobody, ContentError::Absent { .. }), "{nobody}");
 }
 
+/// A node over so many leaves.
+fn wide(leaves: u32) -> Graph {
+    let leaves: Vec<Block> = (0..leaves).map(|number| raw(number.to_be_bytes().to_vec())).collect();
+    let claims: Vec<_> = leaves.iter().map(|(cid, _)| (*cid, 4)).collect();
+    Graph { blocks: [node(&claims)].into_iter().chain(leaves).collect() }
+}
+
+/// What a source that takes a moment says, by the number of the question.
+struct Says<F> {
+    answer: F,
+    asked: AtomicU64,
+}
+
+impl<F> Says<F>
+where
+    F: Fn(u64, &Cid) -> Result<Option<Bytes>, ContentError> + Send + Sync + 'static,
+{
+    fn source(answer: F) -> Arc<dyn BlockSource> {
+        Arc::new(Self { answer, asked: AtomicU64::new(0) })
+    }
+}
+
+#[async_trait]
+impl<F> BlockSource for Says<F>
+where
+    F: Fn(u64, &Cid) -> Result<Option<Bytes>, ContentError> + Send + Sync,
+{
+    async fn get(&self, cid: &Cid) -> Result<Option<Bytes>, ContentError> {
+        let question = self.asked.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        (self.answer)(question, cid)
+    }
+}
+
+fn down() -> ContentError {
+    ContentError::Unavailable { place: "it".into(), operation: "a test", source: "down".into() }
+}
+
+fn banned() -> ContentError {
+    ContentError::Refused { address: "it".into(), reason: "a test".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moment_in_which_everything_under_way_fails_does_not_cost_the_only_source() {
+    let graph = wide(40);
+    let blocks: std::collections::HashMap<_, _> = graph.blocks.iter().cloned().collect();
+    let source = Says::source(move |question, cid| match question {
+        // All eight that are asked for at a time, after the root.
+        1..=8 => Err(down()),
+        _ => Ok(blocks.get(cid).cloned()),
+    });
+    let (into, _home) = embedded();
+    fetch(&graph.root(), &[source], &into, &LIMITS, &quiet).await.unwrap();
+    assert!(graph.is_in(&into).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_source_does_wrong_for_good_is_no_reason_to_give_up_on_the_others() {
+    let (cid, _) = raw("block");
+    let (into, _home) = embedded();
+    let failing = || Says::source(|_, _| Err(down()));
+    let lacking = || Says::source(|_, _| Ok(None));
+    let refused = || Says::source(|_, _| Err(banned()));
+    let huge = || Says::source(|_, _| Ok(Some(vec![0; MAX_BLOCK + 1].into())));
+    let tells_so = || Says::source(|_, cid| Err(ContentError::TooLarge { cid: *cid }));
+    for sources in [
+        vec![failing(), refused()],
+        vec![refused(), failing()],
+        vec![failing(), tells_so()],
+        vec![lacking(), refused()],
+        vec![refused(), lacking(), tells_so()],
+        vec![huge()],
+    ] {
+        let error = fetch_block(&cid, &sources, &into).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+    let error = fetch_block(&cid, &[refused(), refused()], &into).await.unwrap_err();
+    assert!(matches!(error, ContentError::Refused { .. }), "{error}");
+}
+
+/// A store that loses a block just before the first pins.
+struct Forgetful {
+    store: EmbeddedStore,
+    file: std::path::PathBuf,
+    block: Cid,
+    losses: AtomicU64,
+}
+
+#[async_trait]
+impl BlockSource for Forgetful {
+    async fn get(&self, cid: &Cid) -> Result<Option<Bytes>, ContentError> {
+        self.store.get(cid).await
+    }
+}
+
+#[async_trait]
+impl ContentStore for Forgetful {
+    async fn put(&self, cid: &Cid, block: Bytes) -> Result<bool, ContentError> {
+        self.store.put(cid, block).await
+    }
+
+    async fn has(&self, cid: &Cid) -> Result<bool, ContentError> {
+        self.store.has(cid).await
+    }
+
+    async fn pin(&self, root: &Cid) -> Result<(), ContentError> {
+        if self.losses.load(Ordering::Relaxed) > 0 {
+            self.losses.fetch_sub(1, Ordering::Relaxed);
+            std::fs::remove_file(&self.file).unwrap();
+        }
+        self.store.pin(root).await
+    }
+
+    async fn unpin(&self, root: &Cid) -> Result<(), ContentError> {
+        self.store.unpin(root).await
+    }
+
+    async fn pins(&self) -> Result<Vec<Cid>, ContentError> {
+        self.store.pins().await
+    }
+
+    async fn collect(&self) -> Result<u64, ContentError> {
+        self.store.collect().await
+    }
+}
+
+#[tokio::test]
+async fn what_was_removed_before_the_pin_is_fetched_again_but_not_for_ever() {
+    let graph = Graph::sample();
+    let block = graph.blocks[2].0;
+    for (losses, is_pinned) in [(2, true), (3, false)] {
+        let (store, home) = embedded();
+        let shard = format!("{:02x}", block.hash().digest()[0]);
+        let file = home.path().join("blocks").join(shard).join(block.to_string());
+        let into = Forgetful { store, file, block, losses: AtomicU64::new(losses) };
+        let source = Arc::new(Memory::of(&graph));
+        let sources = [Arc::clone(&source) as Arc<dyn BlockSource>];
+        let fetched = fetch(&graph.root(), &sources, &into, &LIMITS, &quiet).await;
+        assert_eq!(source.asked(), graph.blocks.len() + 2);
+        if is_pinned {
+            let again = 2 * u64::try_from(graph.blocks[2].1.len()).unwrap();
+            let fetched = fetched.unwrap();
+            assert_eq!((fetched.done, fetched.fetched), (graph.bytes(), graph.bytes() + again));
+            assert!(graph.is_in(&into).await);
+        } else {
+            let error = fetched.unwrap_err();
+            assert!(matches!(error, ContentError::Absent { cid } if cid == into.block), "{error}");
+        }
+        assert_eq!(into.pins().await.unwrap().len(), usize::from(is_pinned));
+    }
+}
+
 #[tokio::test]
 async fn a_source_that_keeps_failing_is_left_alone() {
-    let leaves: Vec<Block> =
-        (0..200_u32).map(|number| raw(number.to_be_bytes().to_vec())).collect();
-    let claims: Vec<_> = leaves.iter().map(|(cid, _)| (*cid, 4)).collect();
-    let graph = Graph { blocks: [node(&claims)].into_iter().chain(leaves).collect() };
+    let graph = wide(200);
     let mut dead = Memory::of(&graph);
     for (cid, _) in &graph.blocks {
         dead = dead.with_fault(*cid, Fault::Failing);
@@ -194,7 +350,8 @@ proptest! {
         held in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
         is_complete: bool,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut sources: Vec<Memory> = faults
                 .iter()

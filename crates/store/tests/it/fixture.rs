@@ -39,6 +39,11 @@ pub(crate) fn raw(bytes: impl Into<Bytes>) -> Block {
     block(RAW, bytes.into())
 }
 
+/// A block whose id says that it is a node, whatever its bytes are.
+pub(crate) fn raw_node(bytes: &'static [u8]) -> Block {
+    block(DAG_PB, Bytes::from_static(bytes))
+}
+
 /// A node of a file over these blocks, which claims the sizes that `sizes` says.
 pub(crate) fn node(children: &[(Cid, u64)]) -> Block {
     unixfs(2, children)
@@ -47,6 +52,11 @@ pub(crate) fn node(children: &[(Cid, u64)]) -> Block {
 /// A folder over these blocks.
 pub(crate) fn folder(children: &[(Cid, u64)]) -> Block {
     unixfs(1, children)
+}
+
+/// A folder that is spread over these nodes.
+pub(crate) fn sharded_folder(children: &[(Cid, u64)]) -> Block {
+    unixfs(5, children)
 }
 
 fn unixfs(kind: u8, children: &[(Cid, u64)]) -> Block {

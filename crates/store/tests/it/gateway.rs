@@ -7,8 +7,12 @@ use roadstead_core::ports::ContentStore;
 use roadstead_store::{EmbeddedStore, Gateway};
 use roadstead_types::Cid;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
 
-use crate::fixture::{Block, Graph, embedded, gateway, raw};
+use crate::fixture::{Block, Graph, embedded, gateway, node, raw, raw_node, sharded_folder};
 
 struct Served {
     gateway: Gateway,
@@ -127,6 +131,8 @@ async fn a_known_etag_is_not_answered_again() {
         let known = [(header::IF_NONE_MATCH, etag.as_str())];
         let answer = served.ask(Method::GET, &path, &known).await;
         assert_eq!((answer.status, answer.body), (StatusCode::NOT_MODIFIED, Some(Bytes::new())));
+        let any = [(header::IF_NONE_MATCH, "*")];
+        assert_eq!(served.ask(Method::GET, &path, &any).await.status, StatusCode::NOT_MODIFIED);
         let other = [(header::IF_NONE_MATCH, "\"other\"")];
         assert_eq!(served.ask(Method::GET, &path, &other).await.status, StatusCode::OK);
     }
@@ -167,6 +173,72 @@ async fn the_scope_of_a_car_says_how_much_of_the_graph_it_holds() {
         assert_eq!(read_car(&answer.body.unwrap()), (root, expected.to_vec()), "{root} {scope}");
         assert!(answer.headers["etag"].to_str().unwrap().contains(scope));
     }
+}
+
+#[tokio::test]
+async fn a_sharded_folder_has_no_entity_but_its_blocks_are_served() {
+    let served = served().await;
+    let below = (served.graph.blocks[2].0, 3);
+    let folder = sharded_folder(&[below]);
+    served.store.put(&folder.0, folder.1.clone()).await.unwrap();
+    let senseless = raw_node(b"no node");
+    served.store.put(&senseless.0, senseless.1).await.unwrap();
+    for (root, status) in [(folder.0, 501), (senseless.0, 500)] {
+        let path = format!("/ipfs/{root}?format=car&dag-scope=entity");
+        for method in [Method::GET, Method::HEAD] {
+            let answer = served.ask(method.clone(), &path, &[]).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {path}");
+        }
+    }
+    let expected = [folder.clone(), served.graph.blocks[2].clone()];
+    for (scope, blocks) in [("block", &expected[..1]), ("all", &expected[..])] {
+        let path = format!("/ipfs/{}?format=car&dag-scope={scope}", folder.0);
+        let answer = served.get(&path).await;
+        assert_eq!(read_car(&answer.body.unwrap()), (folder.0, blocks.to_vec()), "{scope}");
+    }
+}
+
+/// More than the buffers of two sockets hold.
+fn large() -> Graph {
+    let leaves: Vec<Block> = (0..24_u8).map(|number| raw(vec![number; 1 << 20])).collect();
+    let claims: Vec<_> = leaves.iter().map(|(cid, _)| (*cid, 1 << 20)).collect();
+    Graph { blocks: [node(&claims)].into_iter().chain(leaves).collect() }
+}
+
+#[tokio::test]
+async fn a_peer_has_a_few_streams_at_a_time_and_others_have_theirs() {
+    let (store, _home) = embedded();
+    let graph = large();
+    graph.put(&store).await;
+    let gateway = gateway(&store).await;
+    let begin = async |peer: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(peer.parse().unwrap()).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(gateway.local_addr()).await.unwrap();
+        let request = format!("GET /ipfs/{}?format=car HTTP/1.1\r\nHost: x\r\n\r\n", graph.root());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let (stream, status) = begin("127.0.0.1:0").await;
+        assert_eq!(status, "HTTP/1.1 200");
+        held.push(stream);
+    }
+    assert_eq!(begin("127.0.0.1:0").await.1, "HTTP/1.1 503");
+    for peer in ["127.0.0.2:0", "127.0.0.3:0", "127.0.0.4:0"] {
+        for _ in 0..4 {
+            let (stream, status) = begin(peer).await;
+            assert_eq!(status, "HTTP/1.1 200");
+            held.push(stream);
+        }
+    }
+    assert_eq!(begin("127.0.0.5:0").await.1, "HTTP/1.1 503", "that is all of them");
+    held.clear();
+    while begin("127.0.0.5:0").await.1 != "HTTP/1.1 200" {}
 }
 
 #[tokio::test]

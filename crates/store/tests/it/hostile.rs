@@ -1,6 +1,6 @@
 //! Gateways that lie, dawdle, or never stop.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -15,6 +15,7 @@ use roadstead_types::content::MAX_BLOCK;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::Instant,
 };
 
 use crate::fixture::{ANY, Graph, embedded, gateway, raw, strange};
@@ -59,8 +60,11 @@ async fn a_block_without_end_is_not_read() {
     let exact = strange(move |_| std::future::ready(block.clone().into_response())).await;
     let long = strange(|_| async { vec![1; MAX_BLOCK + 1].into_response() }).await;
     for url in [endless.await, long] {
+        // The block may be smaller elsewhere.
         let error = source(&url).get(&largest).await.unwrap_err();
-        assert!(matches!(error, ContentError::TooLarge { .. }), "{error}");
+        assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(reason.contains("more than"), "{reason}");
     }
     assert!(source(&exact).get(&largest).await.unwrap().is_some());
 }
@@ -75,9 +79,40 @@ async fn a_gateway_that_dawdles_is_not_waited_for() {
     });
     let mute = blunt(Vec::new()).await;
     for url in [silent, halting.await, mute] {
+        let begun = Instant::now();
         let error = source(&url).get(&raw("block").0).await.unwrap_err();
         assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
+        let waited = begun.elapsed();
+        assert!((30..=31).contains(&waited.as_secs()), "{waited:?} for {url}");
     }
+}
+
+/// A gateway that gives a block of this many bytes one by one, each after the same pause.
+async fn dripping(bytes: u64, pause: Duration) -> String {
+    strange(move |_| {
+        let drops = stream::iter(0..bytes).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"x"))
+        });
+        std::future::ready(Body::from_stream(drops).into_response())
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_gateway_is_waited_for_while_it_gives_but_not_for_ever() {
+    let (cid, block) = raw(vec![b'x'; 20]);
+    let begun = Instant::now();
+    let slow = source(&dripping(20, Duration::from_secs(10)).await);
+    assert_eq!(slow.get(&cid).await.unwrap(), Some(block));
+    assert!(begun.elapsed() >= Duration::from_secs(200));
+
+    let begun = Instant::now();
+    let endless = source(&dripping(1 << 20, Duration::from_secs(10)).await);
+    let error = endless.get(&cid).await.unwrap_err();
+    assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
+    let waited = begun.elapsed();
+    assert!((599..=601).contains(&waited.as_secs()), "{waited:?}");
 }
 
 #[tokio::test]

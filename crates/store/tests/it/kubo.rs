@@ -83,6 +83,14 @@ async fn a_graph_in_kubo_is_fetched_from_its_gateway_and_kubo_fetches_no_other_i
     let graph = Graph::sample();
     let limits = FetchLimits { bytes: 1 << 20, blocks: 100, depth: 8 };
 
+    // What is missing is named, however deep.
+    let missing = graph.blocks[6].0;
+    for (cid, block) in &graph.blocks[..6] {
+        kubo.put(cid, block.clone()).await.unwrap();
+    }
+    let error = kubo.pin(&graph.root()).await.unwrap_err();
+    assert!(matches!(error, ContentError::Absent { cid } if cid == missing), "{error}");
+
     // From ours to Kubo, and from Kubo's own gateway back.
     let (from, _from_home) = embedded();
     graph.put(&from).await;
@@ -103,12 +111,27 @@ async fn an_address_that_is_no_daemon_is_refused() {
         "",
         "127.0.0.1:5001",
         "https://127.0.0.1:5001",
-        "http://user:secret@127.0.0.1:5001",
+        "http://127.0.0.1:5001#x",
         "http://127.0.0.1:5001/api/v0",
         "http://127.0.0.1:5001?x=y",
         "/ip4/127.0.0.1/tcp/5001",
     ] {
         assert!(matches!(KuboStore::new(url), Err(ContentError::Refused { .. })), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_in_an_address_is_not_shown() {
+    for url in [
+        "http://user:secret@127.0.0.1:5001",
+        "http://secret@127.0.0.1:5001",
+        "http://user:secret@127.0.0.1:99999",
+        "user:secret@127.0.0.1",
+    ] {
+        let error = KuboStore::new(url).unwrap_err();
+        assert!(matches!(error, ContentError::Refused { .. }), "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("credentials") && !text.contains("secret"), "{text}");
     }
 }
 
@@ -165,8 +188,44 @@ async fn a_daemon_that_lies_is_not_believed() {
 
     let huge = answering("200 OK", vec![b'x'; 3 << 20]).await;
     let error = huge.get(&cid).await.unwrap_err();
-    assert!(matches!(error, ContentError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
     assert!(matches!(huge.collect().await.unwrap_err(), ContentError::Unavailable { .. }));
+}
+
+/// A daemon that fails every call with these words.
+async fn saying(words: &str) -> KuboStore {
+    let body = serde_json::json!({"Message": words, "Code": 0, "Type": "error"});
+    answering("500 Internal Server Error", body.to_string().into_bytes()).await
+}
+
+#[tokio::test]
+async fn only_a_block_that_is_named_as_missing_is_absent() {
+    let (asked, below) = (raw("asked").0, raw("below").0);
+    let missing =
+        |cid| format!("pin: block was not found locally (offline): ipld: could not find {cid}");
+    let daemon = saying(&missing(below)).await;
+    let error = daemon.pin(&asked).await.unwrap_err();
+    assert!(matches!(error, ContentError::Absent { cid } if cid == below), "{error}");
+    assert_eq!(saying(&missing(asked)).await.get(&asked).await.unwrap(), None);
+    assert!(!saying(&missing(asked)).await.has(&asked).await.unwrap());
+
+    for words in ["command not found", "could not find the lock", "ipld: could not find it"] {
+        let daemon = saying(words).await;
+        for error in [
+            daemon.get(&asked).await.unwrap_err(),
+            daemon.has(&asked).await.unwrap_err(),
+            daemon.pin(&asked).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, ContentError::Unavailable { .. }), "{words}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_a_daemon_command_no_terminal() {
+    let error = saying("no \u{1b}[2Jspace\nleft").await.get(&raw("block").0).await.unwrap_err();
+    let words = std::error::Error::source(&error).unwrap().to_string();
+    assert!(words.contains("space") && !words.contains(char::is_control), "{words:?}");
 }
 
 #[tokio::test]

@@ -35,6 +35,23 @@ async fn ask(
     (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
 }
 
+/// An id that this market does not use.
+const FOREIGN: &str = "QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n";
+
+#[tokio::test]
+async fn a_failure_of_the_disk_is_told_with_its_cause() {
+    let (rpc, store, home) = serve().await;
+    let (cid, block) = raw("here");
+    store.put(&cid, block).await.unwrap();
+    let shard = format!("{:02x}", cid.hash().digest()[0]);
+    let file = home.path().join("blocks").join(shard).join(cid.to_string());
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let (status, body) = ask(&rpc, Method::POST, &format!("block/get?arg={cid}"), &[], "").await;
+    assert_eq!(status, 500);
+    assert!(body.contains("read failed: Is a directory"), "{body}");
+}
+
 #[tokio::test]
 async fn it_listens_for_this_machine_alone() {
     let (store, _home) = embedded();
@@ -81,6 +98,8 @@ async fn errors_are_in_the_form_of_kubo() {
         ("block/get?arg=nonsense".to_owned(), 400, 1, "invalid path"),
         (format!("block/get?arg={missing}"), 500, 0, "could not find"),
         (format!("block/stat?arg={missing}"), 500, 0, "could not find"),
+        (format!("block/get?arg={FOREIGN}"), 400, 1, "not a version 1 id"),
+        (format!("pin/add?arg={FOREIGN}"), 400, 1, "not a version 1 id"),
         (format!("pin/add?arg={missing}"), 500, 0, "could not find"),
         (format!("pin/add?arg={cid}&recursive=false"), 400, 1, "whole graphs"),
         (format!("pin/rm?arg={cid}"), 500, 0, "not pinned"),
