@@ -37,6 +37,11 @@ use shim::Task;
 /// Runs each instance as a container of this machine's kernel. Needs root.
 ///
 /// - One container per instance, in namespaces of its own, without capabilities, under a filter of system calls.
+/// - Root of a container is root of the machine, without its capabilities: there is no user namespace. What the kernel
+///   counts per user, containers that run as the same user share with each other and with the machine; so each may have
+///   little of it.
+/// - The shim's own work, which is to copy output and to forward connections, is not held to the container's limits.
+///   It is bounded instead: so much output in a second, so many connections, so many bytes that wait.
 /// - What a container writes lies in memory, bounded by the storage limit. It counts as its memory, so the kernel holds
 ///   it to memory and storage together: storage that is not used can be used as memory.
 /// - It reaches nothing but itself. Each of its ports is forwarded from a loopback address of this machine; the bytes
@@ -108,7 +113,8 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn remove_image(&self, key: &ImageKey) -> Result<(), EngineError> {
-        self.images.remove(key, |record| self.instances.forget_image(key, record)).await
+        let (image, instances) = (*key, Arc::clone(&self.instances));
+        self.images.remove(key, move |record| instances.forget_image(&image, record)).await
     }
 
     async fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {

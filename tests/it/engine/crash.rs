@@ -1,6 +1,6 @@
 //! Deaths of the engine and of shims, at bad moments.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use roadstead_core::ports::{FreezeReason, Phase};
 use rustix::process::{Signal, kill_process};
@@ -50,6 +50,21 @@ fn reasons_to_be_frozen_outlive_the_engine() {
         assert_eq!(fixture.observe(&id).await.phase, Phase::Frozen);
         fixture.engine().freeze(&id, &BTreeSet::new()).await.unwrap();
         assert_eq!(fixture.observe(&id).await.phase, Phase::Running);
+    });
+}
+
+#[test]
+fn a_reason_that_was_only_written_down_is_obeyed() {
+    with_engine(async |fixture| {
+        let id = fixture.start("sleep 600").await;
+        // The engine writes reasons first; so a crash leaves them without the deed.
+        let path = fixture.folder().join(format!("instances/{id}/reasons.json"));
+        fixture.engine().freeze(&id, &[FreezeReason::Debt].into()).await.unwrap();
+        let reasons = std::fs::read(&path).unwrap();
+        fixture.engine().freeze(&id, &BTreeSet::new()).await.unwrap();
+        std::fs::write(&path, reasons).unwrap();
+        fixture.reopen().await;
+        assert_eq!(fixture.observe(&id).await.phase, Phase::Frozen);
     });
 }
 
@@ -126,11 +141,15 @@ fn an_instance_without_a_shim_is_removed_like_any_other() {
 #[test]
 fn a_start_that_was_killed_leaves_nothing_behind() {
     with_engine(async |fixture| {
-        // Killed at whatever point it has come to, again and again.
-        for _ in 0..12 {
+        // Killed at whatever point it has come to, again and again; the same points each time.
+        let mut random = 0x5eed_u64;
+        for round in 0..16 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let delay = Duration::from_millis(round * 6 + (random >> 33) % 6);
             let spec = fixture.script(&TestImage::busybox(), "sleep 600").await;
             let kill = async {
                 let shim = fixture.until(async || fixture.shims().first().copied()).await;
+                tokio::time::sleep(delay).await;
                 let _ = kill_process(shim, Signal::KILL);
             };
             let (started, ()) = tokio::join!(fixture.engine().apply(&spec), kill);

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -39,7 +40,7 @@ pub(super) fn with_engine(test: impl AsyncFnOnce(&mut Fixture)) {
     assert!(rustix::process::geteuid().is_root(), "the embedded engine needs root: run as root");
     let runtime = Runtime::new().unwrap();
     let home = tempfile::Builder::new().prefix("roadstead-engine-").tempdir().unwrap();
-    let engine = runtime.block_on(open(home.path()));
+    let engine = runtime.block_on(open(home.path(), binary()));
     let mut fixture = Fixture { home, engine };
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut fixture))));
     let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(fixture.clean())));
@@ -51,8 +52,8 @@ pub(super) fn with_engine(test: impl AsyncFnOnce(&mut Fixture)) {
     left.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-async fn open(home: &Path) -> Box<dyn Engine> {
-    Box::new(EmbeddedEngine::open(home.join("engine"), binary()).await.unwrap())
+async fn open(home: &Path, executable: &Path) -> Box<dyn Engine> {
+    Box::new(EmbeddedEngine::open(home.join("engine"), executable).await.unwrap())
 }
 
 impl Fixture {
@@ -66,7 +67,16 @@ impl Fixture {
 
     /// As after a crash of the engine: a new one in the same folder.
     pub(super) async fn reopen(&mut self) {
-        self.engine = open(self.home.path()).await;
+        self.engine = open(self.home.path(), binary()).await;
+    }
+
+    /// Likewise, and a shell does `first` before it becomes what the engine starts.
+    pub(super) async fn reopen_after(&mut self, first: &str) {
+        let path = self.home.path().join("executable");
+        let script = format!("#!/bin/sh\n{first} {} \"$@\"\n", binary().display());
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        self.engine = open(self.home.path(), &path).await;
     }
 
     /// An instance of `image`, which is prepared, that runs a shell script.
@@ -194,10 +204,15 @@ impl Fixture {
         assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(text));
     }
 
+    /// What is being laid out or removed of layers.
+    pub(super) fn half_laid_out(&self) -> usize {
+        files(&self.folder().join("new")).len()
+    }
+
     /// What is laid out of layers, over all tenants.
     pub(super) fn layers(&self) -> usize {
         let tenants = files(&self.folder().join("layers"));
-        assert!(files(&self.folder().join("new")).is_empty(), "something is half laid out");
+        assert_eq!(self.half_laid_out(), 0);
         tenants.iter().map(|tenant| files(tenant).len()).sum()
     }
 }

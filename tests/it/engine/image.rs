@@ -1,6 +1,6 @@
 //! Images in memory.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use roadstead_types::{ImageId, ImageKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
+use tokio::sync::Notify;
 
 /// A tar that is written entry by entry, owned by root, without the checks of the library that writes it.
 pub(super) struct Tar(Builder<Vec<u8>>);
@@ -74,8 +75,9 @@ pub(super) fn busybox() -> Bytes {
             .folder("tmp", 0o1777);
         for name in [
             "cat", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ls", "mkdir",
-            "mknod", "mount", "nc", "ping", "pwd", "sh", "sleep", "stat", "sync", "tail", "touch",
-            "true", "umount", "unshare", "wc", "wget", "yes", "kill", "test", "rm", "chmod", "ip",
+            "mknod", "mount", "nc", "ping", "pwd", "sh", "sleep", "stat", "sync", "tail", "tcpsvd",
+            "touch", "true", "umount", "unshare", "wc", "wget", "yes", "kill", "test", "rm",
+            "chmod", "ip",
         ] {
             tar = tar.symlink(&format!("bin/{name}"), "busybox");
         }
@@ -90,8 +92,12 @@ pub(super) struct TestImage {
     config: Vec<u8>,
     layers: Vec<Layer>,
     contents: Vec<Bytes>,
-    /// What a reader ends in, in the place of its end.
+    /// Whether the last layer ends in an error.
     pub(super) damaged: bool,
+    /// Where its last layer stops to come, in bytes, for good.
+    pub(super) stuck: Option<usize>,
+    /// Told when the last layer came to its end, or to where it stops.
+    pub(super) last: Arc<Notify>,
 }
 
 impl TestImage {
@@ -116,7 +122,14 @@ impl TestImage {
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": ids},
         });
-        Self { config: config.to_string().into_bytes(), layers, contents, damaged: false }
+        Self {
+            config: config.to_string().into_bytes(),
+            layers,
+            contents,
+            damaged: false,
+            stuck: None,
+            last: Arc::default(),
+        }
     }
 
     /// Busybox alone.
@@ -141,6 +154,8 @@ fn sha256(bytes: &[u8]) -> B256 {
 struct TestReader {
     left: Bytes,
     damaged: bool,
+    stuck: bool,
+    last: Option<Arc<Notify>>,
 }
 
 #[async_trait]
@@ -158,7 +173,16 @@ impl LayerSource for TestImage {
     }
 
     async fn read(&self, index: usize) -> Result<Box<dyn LayerReader>, OpenError> {
-        Ok(Box::new(TestReader { left: self.contents[index].clone(), damaged: self.damaged }))
+        let is_last = index + 1 == self.contents.len();
+        let mut left = self.contents[index].clone();
+        let stuck = self.stuck.filter(|_| is_last);
+        left.truncate(stuck.unwrap_or(left.len()));
+        Ok(Box::new(TestReader {
+            left,
+            damaged: self.damaged && is_last,
+            stuck: stuck.is_some(),
+            last: is_last.then(|| Arc::clone(&self.last)),
+        }))
     }
 }
 
@@ -166,6 +190,12 @@ impl LayerSource for TestImage {
 impl LayerReader for TestReader {
     async fn next(&mut self) -> Result<Option<Bytes>, OpenError> {
         if self.left.is_empty() {
+            if let Some(last) = &self.last {
+                last.notify_one();
+            }
+            if self.stuck {
+                std::future::pending::<()>().await;
+            }
             let reason = "the digest is another".to_owned();
             return if self.damaged { Err(OpenError::Damaged { reason }) } else { Ok(None) };
         }

@@ -88,6 +88,44 @@ fn the_kernel_is_told_the_limits() {
 }
 
 #[test]
+fn a_process_dumps_no_memory_and_gets_little_of_what_users_share() {
+    with_engine(async |fixture| {
+        let (_, said) = fixture.run("cat /proc/self/limits").await;
+        for (limit, most) in [
+            ("Max core file size", "1"),
+            ("Max msgqueue size", "262144"),
+            ("Max pending signals", "1024"),
+            ("Max locked memory", "65536"),
+        ] {
+            let line = said.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+            let hard = line.split_whitespace().nth(1);
+            assert_eq!(hard, Some(most), "{limit}: {said}");
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_output_keeps_the_shim_from_nothing() {
+    with_engine(async |fixture| {
+        let mut spec = fixture.script(&TestImage::busybox(), "exec cat /dev/zero").await;
+        container_of(&mut spec).ports = vec![80];
+        fixture.engine().apply(&spec).await.unwrap();
+        let shim = fixture.shims()[0];
+        let read = || {
+            let text = std::fs::read_to_string(format!("/proc/{shim}/io")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        let (before, start) = (read(), std::time::Instant::now());
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        let copied = read() - before;
+        // Of a second that has begun, too.
+        let most = (start.elapsed().as_secs() + 2) * (5 << 20);
+        assert!(copied > 1 << 20 && copied < most, "{copied}");
+    });
+}
+
+#[test]
 fn a_root_that_is_only_read_cannot_be_written() {
     with_engine(async |fixture| {
         let script =

@@ -53,11 +53,18 @@ fn many_connections_wait_for_each_other_without_harm() {
         container_of(&mut spec).ports = vec![80];
         spec.limits.pids = 200;
         let at = address(&fixture.engine().apply(&spec).await.unwrap());
-        // Some say nothing for long, some leave in the middle.
+        // Some say nothing for long, some leave in the middle. Each has an answer first: the service has next to no
+        // room for those that it has not accepted.
+        let greeted = async || {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            stream
+        };
         let mut silent = Vec::new();
         for _ in 0..20 {
-            silent.push(TcpStream::connect(at).await.unwrap());
-            drop(TcpStream::connect(at).await.unwrap());
+            silent.push(greeted().await);
+            drop(greeted().await);
         }
         for number in 0..20 {
             let text = format!("number {number}");
@@ -87,6 +94,18 @@ fn the_last_words_arrive_after_the_end() {
         let ended = fixture.ended(&spec.id).await;
         assert!(matches!(ended, Phase::Exited { status: Some(0), .. }), "{ended:?}");
         assert_eq!(fixture.engine().usage(&spec.id).await.unwrap().network_out, Some(8));
+    });
+}
+
+#[test]
+fn a_call_before_the_service_listens_does_not_reach_itself() {
+    with_engine(async |fixture| {
+        // Of those that connections are given as their own.
+        let script = "cat /proc/sys/net/ipv4/ip_local_reserved_ports";
+        let mut spec = fixture.script(&TestImage::busybox(), script).await;
+        container_of(&mut spec).ports = vec![40_000, 80];
+        let (_, said) = fixture.run_spec(&spec).await;
+        assert_eq!(said, "80,40000\n");
     });
 }
 

@@ -134,12 +134,19 @@ impl ControlGroup {
         value(&self.read("memory", file)?, "oom_kill")
     }
 
-    /// Whether its processes are frozen, or about to be.
+    /// Whether all of its processes are frozen. One that is on the way, and may stay there, is not.
     pub(crate) fn is_frozen(&self) -> bool {
+        self.reached(true)
+    }
+
+    /// Whether none of its processes is frozen or about to be; also where it is gone.
+    pub(crate) fn is_thawed(&self) -> bool {
         if self.is_unified() {
-            self.read("freezer", "cgroup.freeze").is_some_and(|state| state.trim() == "1")
+            let asked = self.read("freezer", "cgroup.freeze");
+            asked.is_none_or(|state| state.trim() == "0") && !self.is_frozen()
         } else {
-            self.read("freezer", "freezer.state").is_some_and(|state| state.trim() != "THAWED")
+            let state = self.read("freezer", "freezer.state");
+            state.is_none_or(|state| state.trim() == "THAWED")
         }
     }
 
@@ -192,7 +199,7 @@ impl ControlGroup {
                     Err(_) => {
                         kill_all(&folder);
                         // What is frozen does not die before it thaws.
-                        if self.is_frozen() {
+                        if !self.is_thawed() {
                             self.set_frozen(false)?;
                         }
                         thread::sleep(POLL);
@@ -295,11 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_the_way_is_neither_frozen_nor_thawed() {
+        let home = tempfile::tempdir().unwrap();
+        let half = [("cgroup.freeze", "1\n"), ("cgroup.events", "populated 1\nfrozen 0\n")];
+        let group = unified(home.path(), &half);
+        assert!(!group.is_frozen() && !group.is_thawed());
+
+        let hierarchy =
+            Hierarchy { mount: home.path().to_owned(), controllers: vec!["freezer".to_owned()] };
+        let group = ControlGroup::new(Hierarchies::Split(vec![hierarchy]), "/group");
+        for (state, frozen, thawed) in
+            [("FREEZING\n", false, false), ("FROZEN\n", true, false), ("THAWED\n", false, true)]
+        {
+            fs::write(home.path().join("group/freezer.state"), state).unwrap();
+            assert_eq!((group.is_frozen(), group.is_thawed()), (frozen, thawed), "{state}");
+        }
+    }
+
+    #[test]
     fn a_group_that_is_gone_has_no_readings() {
         let home = tempfile::tempdir().unwrap();
         let group = ControlGroup::new(Hierarchies::Unified(home.path().to_owned()), "/nothing");
         assert_eq!((group.cpu(), group.memory_kills()), (None, None));
-        assert!(!group.is_frozen());
+        assert!(!group.is_frozen() && group.is_thawed());
         group.remove().unwrap();
     }
 }

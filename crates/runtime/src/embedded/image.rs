@@ -54,12 +54,13 @@ pub(crate) struct Program {
 impl ImageConfig {
     /// Reads a configuration and checks that this machine can run what it describes.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, EngineError> {
-        let config: Self = serde_json::from_slice(json)
-            .map_err(|error| bad(format!("its configuration makes no sense: {error}")))?;
+        let config: Self = serde_json::from_slice(json).map_err(|error| {
+            bad(format!("its configuration makes no sense: {}", shown(error.to_string())))
+        })?;
         let (os, architecture) = (&config.os, &config.architecture);
         if os != "linux" || architecture != machine() {
-            let machine = machine();
-            return Err(bad(format!("it is for {os}/{architecture}, this is linux/{machine}")));
+            let (machine, made_for) = (machine(), shown(format!("{os}/{architecture}")));
+            return Err(bad(format!("it is for {made_for}, this is linux/{machine}")));
         }
         Ok(config)
     }
@@ -68,7 +69,7 @@ impl ImageConfig {
     pub(crate) fn diff_ids(&self) -> Result<Vec<B256>, EngineError> {
         let digest = |text: &String| {
             let digest = text.strip_prefix("sha256:").and_then(|digest| digest.parse().ok());
-            digest.ok_or_else(|| bad(format!("{text:?} is no SHA-256 digest")))
+            digest.ok_or_else(|| bad(format!("{} is no SHA-256 digest", shown(text))))
         };
         self.rootfs.diff_ids.iter().map(digest).collect()
     }
@@ -91,7 +92,8 @@ impl ImageConfig {
         let own = container.working_dir.as_ref().or(image.working_dir.as_ref());
         let working_dir = own.filter(|folder| !folder.is_empty()).map_or("/", String::as_str);
         if !working_dir.starts_with('/') {
-            return Err(bad(format!("its working folder {working_dir:?} is not absolute")));
+            let shown = shown(working_dir);
+            return Err(bad(format!("its working folder {shown} is not absolute")));
         }
         let user = container.user.as_ref().or(image.user.as_ref()).cloned().unwrap_or_default();
         let texts = args.iter().map(String::as_str).chain([working_dir, &user]);
@@ -100,8 +102,9 @@ impl ImageConfig {
         }
         let stop_signal = match image.stop_signal.as_deref() {
             None | Some("") => Signal::TERM.as_raw(),
-            Some(name) => signal(name)
-                .ok_or_else(|| bad(format!("there is no signal {name:?} to stop it with")))?,
+            Some(name) => signal(name).ok_or_else(|| {
+                bad(format!("there is no signal {} to stop it with", shown(name)))
+            })?,
         };
         Ok(Program { args, env, working_dir: working_dir.to_owned(), user, stop_signal })
     }
@@ -132,6 +135,18 @@ fn environment(
         set(name, value);
     }
     Ok(env)
+}
+
+/// The most characters of an image's text that an error repeats.
+const MAX_SHOWN: usize = 200;
+
+/// A text of an image as an error repeats it: in quotes, escaped and cut, for whoever made the image may have written
+/// anything there.
+pub(crate) fn shown(text: impl AsRef<[u8]>) -> String {
+    let text = text.as_ref();
+    let start = String::from_utf8_lossy(&text[..text.len().min(MAX_SHOWN)]);
+    let escaped: String = start.escape_debug().take(MAX_SHOWN).collect();
+    format!("\"{escaped}\"")
 }
 
 fn has_null(text: &str) -> bool {
@@ -306,6 +321,31 @@ mod tests {
         let error = ImageConfig::parse(json).unwrap_err().to_string();
         assert!(error.contains("linux/s390x"), "{error}");
         assert!(ImageConfig::parse(b"{}").is_err());
+    }
+
+    #[test]
+    fn hostile_text_is_escaped_and_cut_in_errors() {
+        let hostile = format!("\u{1b}[2J\n{}", "x".repeat(100_000));
+        let config = |architecture: &str, os: &str, digest: &str| {
+            serde_json::json!({
+                "architecture": architecture, "os": os, "rootfs": {"diff_ids": [digest]},
+            })
+            .to_string()
+        };
+        let parse = |json: String| ImageConfig::parse(json.as_bytes());
+        let digest = parse(config(machine(), "linux", &hostile)).unwrap().diff_ids().unwrap_err();
+        let mistaken =
+            format!(r#"{{"architecture":"x","os":"x","rootfs":{:?}}}"#, "y".repeat(9_000));
+        let errors = [
+            parse(config(&hostile, "linux", "")).unwrap_err(),
+            parse(config(machine(), &hostile, "")).unwrap_err(),
+            parse(mistaken).unwrap_err(),
+            digest,
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.len() < 400 && !text.contains(char::is_control), "{text:?}");
+        }
     }
 
     #[test]

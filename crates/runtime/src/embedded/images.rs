@@ -7,14 +7,18 @@
 //! new/                         what is being laid out; emptied when the engine opens
 //! ```
 //!
-//! A layer is laid out once for a tenant and never shared between two. A crash loses the layer that was being laid
-//! out; layers that no image needs go with the next removal of an image of their tenant.
+//! A layer is laid out once for a tenant and never shared between two. It comes to its place before the image that
+//! needs it is kept. So layers that no kept image needs go when a preparation fails, when any image of their tenant is
+//! removed, kept or not, and when the engine opens: none of them outlives a preparation that was given up or killed.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use alloy_primitives::{Address, B256};
@@ -23,7 +27,7 @@ use roadstead_core::ports::{EngineError, LayerReader, LayerSource};
 use roadstead_types::{ImageId, ImageKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::{
     blocking, engine_failed,
@@ -51,6 +55,10 @@ pub(crate) struct Images {
     next: AtomicU64,
 }
 
+/// The lock of a tenant. Whatever blocks for long has a share of it, so that nobody else adds or removes layers while
+/// it works, even if nobody waits for it any more.
+type TenantLock = Arc<OwnedMutexGuard<()>>;
+
 /// An image that is kept.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -61,38 +69,66 @@ struct Kept {
 }
 
 impl Images {
-    /// Those in `folder`.
+    /// Those in `folder`, without what a crash left.
     pub(crate) fn open(folder: &Path) -> Result<Self, FileError> {
         remove_folder(&folder.join("new"))?;
         for name in ["images", "layers", "new"] {
             make_folder(&folder.join(name))?;
         }
-        Ok(Self { folder: folder.to_owned(), tenants: Locks::default(), next: AtomicU64::new(0) })
+        let (tenants, next) = (Locks::default(), AtomicU64::new(0));
+        let images = Self { folder: folder.to_owned(), tenants, next };
+        for tenant in names(&folder.join("layers"))?.iter().filter_map(|name| name.parse().ok()) {
+            // A record that cannot be read keeps the layers of its tenant, and nobody else from working.
+            let _ = images.remove_unused(tenant);
+        }
+        Ok(images)
     }
 
     /// See [`roadstead_core::ports::Engine::prepare`].
     pub(crate) async fn prepare(
-        &self,
+        self: &Arc<Self>,
         key: &ImageKey,
         image: &dyn LayerSource,
     ) -> Result<(), EngineError> {
-        let config = check(key, image)?;
-        let _tenant = self.tenants.lock(key.tenant).await;
-        if self.record(key).map_err(engine_failed("reading an image"))?.is_some() {
+        let (key, config) = (*key, check(key, image)?);
+        let lock = self.lock(key.tenant).await;
+        let known = self.with(&lock, move |images| images.record(&key)).await?;
+        if known.map_err(engine_failed("reading an image"))?.is_some() {
             return Ok(());
         }
+        let added = self.add(&lock, key, config, image).await;
+        if added.is_err() {
+            // The error says more than that a layer is left, which goes with the next removal.
+            let _ = self.with(&lock, move |images| images.remove_unused(key.tenant)).await;
+        }
+        added
+    }
+
+    async fn add(
+        self: &Arc<Self>,
+        lock: &TenantLock,
+        key: ImageKey,
+        config: String,
+        image: &dyn LayerSource,
+    ) -> Result<(), EngineError> {
         let mut layers: Vec<String> = Vec::new();
         let mut chain: Option<B256> = None;
         for (index, layer) in image.layers().iter().enumerate() {
             chain = Some(chain_id(chain, layer.diff_id));
             let names = names_of(layer.diff_id, chain.unwrap_or_default());
-            let known = names.iter().find(|name| self.layer(key.tenant, name).is_dir());
+            let known = {
+                let names = names.clone();
+                let is_there = move |images: &Self| {
+                    names.into_iter().find(|name| images.layer(key.tenant, name).is_dir())
+                };
+                self.with(lock, is_there).await?
+            };
             let name = match known {
-                Some(name) => name.clone(),
+                Some(name) => name,
                 None => {
                     let reader = image.read(index).await?;
                     let below = layers.iter().map(|name| self.layer(key.tenant, name)).collect();
-                    self.lay_out(key.tenant, names, layer.size, reader, below).await?
+                    self.lay_out(lock, key.tenant, names, layer.size, reader, below).await?
                 }
             };
             // A layer that comes again hides all that it was below, and an overlay takes each folder once.
@@ -100,30 +136,50 @@ impl Images {
             layers.push(name);
         }
         let kept = Kept { layers, config };
-        let path = self.path(key);
-        let write = move || {
+        let write = move |images: &Self| {
+            let path = images.path(&key);
             make_folder(path.parent().unwrap_or(&path))?;
             write_json(&path, &kept)
         };
-        blocking(write).await?.map_err(engine_failed("keeping an image"))
+        self.with(lock, write).await?.map_err(engine_failed("keeping an image"))
+    }
+
+    async fn lock(&self, tenant: Address) -> TenantLock {
+        Arc::new(self.tenants.lock(tenant).await)
+    }
+
+    /// Does `work` in a thread that may block, under the lock to its end.
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        lock: &TenantLock,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (images, lock) = (Arc::clone(self), Arc::clone(lock));
+        let work = move || {
+            let _lock = lock;
+            work(&images)
+        };
+        blocking(work).await
     }
 
     /// Lays one layer out. Returns the one of `names` that it has now: the second where it took files from `below`.
     async fn lay_out(
-        &self,
+        self: &Arc<Self>,
+        lock: &TenantLock,
         tenant: Address,
         names: [String; 2],
         size: u64,
         mut reader: Box<dyn LayerReader>,
         below: Vec<PathBuf>,
     ) -> Result<String, EngineError> {
-        let temporary =
-            self.folder.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let temporary = self.temporary();
         let places = names.clone().map(|name| self.layer(tenant, &name));
         let (sender, receiver) = mpsc::channel(PIECES);
+        let lock = Arc::clone(lock);
         let task = tokio::task::spawn_blocking(move || {
+            let _lock = lock;
             let pieces = Pieces { receiver, current: Bytes::new(), left: size, ended: false };
-            let laid = lay_out_at(pieces, &temporary, &places, &below);
+            let laid = lay_out_at(pieces, size, &temporary, &places, &below);
             if laid.is_err() {
                 // The error says more than that something is left, which goes when the engine opens again.
                 let _ = remove_folder(&temporary);
@@ -186,36 +242,38 @@ impl Images {
     /// Lets an image go with the layers that no other image of its tenant needs. `forget` removes its record, which
     /// is where it stops being an image.
     pub(crate) async fn remove(
-        &self,
+        self: &Arc<Self>,
         key: &ImageKey,
-        forget: impl FnOnce(&Path) -> Result<(), EngineError>,
+        forget: impl FnOnce(&Path) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let _tenant = self.tenants.lock(key.tenant).await;
-        forget(&self.path(key))?;
-        let unused = self.unused(key.tenant).map_err(engine_failed("listing layers"))?;
-        let remove = move || {
-            unused.into_iter().try_for_each(|(layer, gone)| {
-                // Renamed first: what is half removed must not look like a layer.
-                fs::rename(&layer, &gone).map_err(failed("move", &layer))?;
-                remove_folder(&gone)
-            })
+        let key = *key;
+        let lock = self.lock(key.tenant).await;
+        let remove = move |images: &Self| {
+            forget(&images.path(&key))?;
+            images.remove_unused(key.tenant).map_err(engine_failed("removing layers"))
         };
-        blocking(remove).await?.map_err(engine_failed("removing layers"))
+        self.with(&lock, remove).await?
     }
 
-    /// The layers of a tenant that no image needs, with a place to move each to.
-    fn unused(&self, tenant: Address) -> Result<Vec<(PathBuf, PathBuf)>, FileError> {
+    /// Removes the layers of a tenant that no image needs.
+    fn remove_unused(&self, tenant: Address) -> Result<(), FileError> {
         let mut used = BTreeSet::new();
         for key in self.list()?.iter().filter(|key| key.tenant == tenant) {
             used.extend(self.record(key)?.map(|kept| kept.layers).unwrap_or_default());
         }
         let all = names(&self.folder.join("layers").join(format!("{tenant:x}")))?;
-        let unused = all.into_iter().filter(|name| !used.contains(name));
-        let place = |name: String| {
-            let gone = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-            (self.layer(tenant, &name), self.folder.join("new").join(gone))
-        };
-        Ok(unused.map(place).collect())
+        for name in all.iter().filter(|name| !used.contains(*name)) {
+            let (layer, gone) = (self.layer(tenant, name), self.temporary());
+            // Renamed first: what is half removed must not look like a layer.
+            fs::rename(&layer, &gone).map_err(failed("move", &layer))?;
+            remove_folder(&gone)?;
+        }
+        Ok(())
+    }
+
+    /// A place of its own for what is half there.
+    fn temporary(&self) -> PathBuf {
+        self.folder.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     fn record(&self, key: &ImageKey) -> Result<Option<Kept>, FileError> {
@@ -245,6 +303,9 @@ fn check(key: &ImageKey, image: &dyn LayerSource) -> Result<String, EngineError>
         return Err(bad(format!("it is {digest}, not {}", key.image)));
     }
     let layers = image.layers();
+    if layers.is_empty() {
+        return Err(bad("it has no layers".to_owned()));
+    }
     if layers.len() > MAX_LAYERS {
         return Err(bad(format!("it has more than {MAX_LAYERS} layers")));
     }
@@ -269,19 +330,20 @@ fn names_of(diff_id: B256, chain: B256) -> [String; 2] {
 /// files from `below`. Returns whether it did.
 fn lay_out_at(
     mut pieces: Pieces,
+    size: u64,
     temporary: &Path,
     places: &[PathBuf; 2],
     below: &[PathBuf],
 ) -> Result<bool, LayerError> {
-    let file = |error: FileError| io::Error::other(error);
-    fs::create_dir(temporary)?;
-    let laid = lay_out(&mut pieces, temporary, below)?;
-    pieces.expect_end()?;
+    let file = |error: FileError| LayerError::Io(io::Error::other(error));
+    fs::create_dir(temporary).map_err(LayerError::Io)?;
+    let laid = lay_out(&mut pieces, size, temporary, below)?;
+    pieces.expect_end().map_err(LayerError::reading)?;
     let [own, chained] = places;
     let place = if laid.took_from_below { chained } else { own };
     let folder = place.parent().unwrap_or(place);
     make_folder(folder).map_err(file)?;
-    fs::rename(temporary, place)?;
+    fs::rename(temporary, place).map_err(LayerError::Io)?;
     sync_folder(folder).map_err(file)?;
     Ok(laid.took_from_below)
 }
@@ -320,7 +382,7 @@ impl io::Read for Pieces {
                 Some(Piece::Some(piece)) => {
                     let length = piece.len() as u64;
                     self.left = self.left.checked_sub(length).ok_or_else(|| {
-                        io::Error::other("the layer is longer than it is said to be")
+                        io::Error::other(LayerError::bad("it is longer than it is said to be"))
                     })?;
                     self.current = piece;
                 }

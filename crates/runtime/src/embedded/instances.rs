@@ -5,13 +5,17 @@
 //!
 //! | folder | shim | found | so |
 //! |---|---|---|---|
-//! | none | | | there is no instance; its control group goes, if one is there |
+//! | none | | | there is no instance, but for the one below |
 //! | `exit.json` | | | it has ended |
 //! | `state.json` | lives | | it runs; frozen or thawed as the reasons say |
 //! | `state.json` | dead | its first process | a new shim is started for it |
 //! | `state.json` | dead | no first process | its end is written down, with the last readings |
-//! | no state | lives | | it starts; waited for |
+//! | no state | lives | | it starts; waited for, and killed when it takes too long |
 //! | no state | dead | | it never ran; everything of it goes |
+//!
+//! While an instance that has ended is started anew, its folder waits as `ended-ID`. Where the new start comes to
+//! nothing, it takes its place again: how the instance ended, and what it used, stay known. What is being removed is
+//! called `gone-ID` before anything in it is touched.
 
 use std::{
     collections::BTreeSet,
@@ -58,8 +62,15 @@ const MAX_CPU: u64 = 1_000_000;
 const MAX_MIB: u64 = 1 << 24;
 const MAX_PIDS: u32 = 1 << 22;
 
-/// How long a shim may take to say that it runs, or how its container ended.
+/// How long a shim may take to say how its container ended.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a start goes on that an earlier engine ordered. It takes some tens of milliseconds.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What comes before the id in the name of a folder: of an instance that is started anew, and of what is being removed.
+const ENDED: &str = "ended-";
+const GONE: &str = "gone-";
 
 /// How often a new shim is started for an instance before that counts as an error, and how long after a failure.
 const ADOPTIONS: u32 = 4;
@@ -114,6 +125,11 @@ impl Instances {
         let group = group_of(&folder.join("name.json")).map_err(opening())?;
         let folder = folder.join("instances");
         make_folder(&folder).map_err(opening())?;
+        for name in names(&folder).map_err(opening())? {
+            if name.starts_with(GONE) {
+                remove_folder(&folder.join(name)).map_err(opening())?;
+            }
+        }
         Ok(Self {
             folder,
             executable,
@@ -143,7 +159,8 @@ impl Instances {
 
     pub(crate) fn list(&self) -> Result<Vec<InstanceId>, EngineError> {
         let names = names(&self.folder).map_err(engine_failed("listing the instances"))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let ids = names.iter().map(|name| name.strip_prefix(ENDED).unwrap_or(name));
+        Ok(ids.filter_map(|id| id.parse().ok()).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     pub(crate) fn observe(&self, id: &InstanceId) -> Result<Option<Observation>, EngineError> {
@@ -184,13 +201,19 @@ impl Instances {
                 return Ok(instance.observation());
             }
             wait_for_shim(&instance.folder)?;
-            self.erase(&spec.id)?;
+            self.set_aside(&spec.id).map_err(engine_failed("starting an instance anew"))?;
         }
         let started = self.start(spec, key, container);
         if started.is_err() {
-            self.erase(&spec.id)?;
+            // Killed where it did not answer, it may take a moment.
+            if self.run_folder(&spec.id).path().is_dir() {
+                wait_for_shim(&self.run_folder(&spec.id))?;
+            }
+            self.undo_start(&spec.id)?;
         }
         started?;
+        let before = self.named(ENDED, &spec.id);
+        remove_folder(before.path()).map_err(engine_failed("removing an earlier run"))?;
         let instance = self.present(&spec.id)?;
         Ok(instance.observation())
     }
@@ -234,8 +257,6 @@ impl Instances {
             storage: spec.limits.storage << 20,
             pids: spec.limits.pids,
         };
-        // What an earlier start that was killed left there would count for this one.
-        self.control_group(&spec.id)?.remove().map_err(starting())?;
         let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
         launch(&self.executable, Task::Start, folder.path(), Some(&order))
     }
@@ -311,10 +332,12 @@ impl Instances {
         const REMOVING: &str = "removing an image";
         let _using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
         for id in self.list()? {
-            let used = self.run_folder(&id).record().map_err(engine_failed(REMOVING))?;
-            if used.is_some_and(|used| used.image == *key) {
-                let error = format!("instance {id} uses it");
-                return Err(EngineError::Failed { operation: REMOVING, source: error.into() });
+            for folder in [self.run_folder(&id), self.named(ENDED, &id)] {
+                let used = folder.record().map_err(engine_failed(REMOVING))?;
+                if used.is_some_and(|used| used.image == *key) {
+                    let error = format!("instance {id} uses it");
+                    return Err(EngineError::Failed { operation: REMOVING, source: error.into() });
+                }
             }
         }
         match fs::remove_file(record) {
@@ -333,7 +356,7 @@ impl Instances {
     fn settle(&self, id: &InstanceId, orphans: Orphans) -> Result<Option<Instance>, EngineError> {
         let looking = || engine_failed("looking at an instance");
         let folder = self.run_folder(id);
-        if !folder.path().is_dir() {
+        if !folder.path().is_dir() && !self.put_back(id)? {
             return Ok(None);
         }
         let group = self.control_group(id)?;
@@ -377,8 +400,13 @@ impl Instances {
                     }
                 }
                 _ if !has_shim => {
-                    self.erase(id)?;
-                    return Ok(None);
+                    if !self.undo_start(id)? {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                _ if start.elapsed() > START_PATIENCE => {
+                    folder.kill_shim().map_err(looking())?;
                 }
                 _ => {}
             }
@@ -387,11 +415,56 @@ impl Instances {
         Err(engine_failed("waiting for a shim")(io::Error::from(io::ErrorKind::TimedOut)))
     }
 
+    /// Puts the folder of an instance that has ended where it waits for what comes of the new start.
+    fn set_aside(&self, id: &InstanceId) -> Result<(), FileError> {
+        let (folder, aside) = (self.run_folder(id), self.named(ENDED, id));
+        // Of a start that came to something, and to this end, when nobody was left to remove it.
+        remove_folder(aside.path())?;
+        fs::rename(folder.path(), aside.path()).map_err(failed("move", folder.path()))
+    }
+
+    /// Removes what a start left that came to nothing. Returns whether the instance is there as it was before.
+    fn undo_start(&self, id: &InstanceId) -> Result<bool, EngineError> {
+        self.clear(id)?;
+        self.put_back(id)
+    }
+
+    /// Puts a folder back that waited. Returns whether there was one.
+    fn put_back(&self, id: &InstanceId) -> Result<bool, EngineError> {
+        let (folder, aside) = (self.run_folder(id), self.named(ENDED, id));
+        match fs::rename(aside.path(), folder.path()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                let error = FileError::new("move", aside.path(), error);
+                Err(engine_failed("looking at an instance")(error))
+            }
+        }
+    }
+
     /// Removes everything of an instance but its image. Nothing watches it any more.
     fn erase(&self, id: &InstanceId) -> Result<(), EngineError> {
         let removing = || engine_failed("removing an instance");
+        remove_folder(self.named(ENDED, id).path()).map_err(removing())?;
+        self.clear(id)
+    }
+
+    /// Removes the control group and the folder of an instance.
+    fn clear(&self, id: &InstanceId) -> Result<(), EngineError> {
+        let removing = || engine_failed("removing an instance");
         self.control_group(id)?.remove().map_err(removing())?;
-        remove_folder(self.run_folder(id).path()).map_err(removing())?;
+        let (folder, gone) = (self.run_folder(id), self.named(GONE, id));
+        remove_folder(gone.path()).map_err(removing())?;
+        // Renamed first: an instance without half of its files has other readings, or none.
+        match fs::rename(folder.path(), gone.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(removing()(FileError::new("move", folder.path(), error)));
+            }
+            _ => {}
+        }
+        // The instance is gone, and whoever ended it must get its last readings. What is left goes when the engine
+        // opens, or with the next instance of that id.
+        let _ = remove_folder(gone.path());
         // Whatever starts now needs it, and whatever ends last removes it.
         if let Ok(_nothing_starts) = self.starting.try_write() {
             let hierarchies = Hierarchies::read().map_err(removing())?;
@@ -402,6 +475,10 @@ impl Instances {
 
     fn run_folder(&self, id: &InstanceId) -> RunFolder {
         RunFolder::new(self.folder.join(id.to_string()))
+    }
+
+    fn named(&self, prefix: &str, id: &InstanceId) -> RunFolder {
+        RunFolder::new(self.folder.join(format!("{prefix}{id}")))
     }
 
     fn group_path(&self, id: &InstanceId) -> String {
@@ -442,7 +519,9 @@ fn obey(instance: Result<Option<Instance>, EngineError>) -> Result<Option<Instan
     let Some(instance) = instance? else { return Ok(None) };
     let obeying = || engine_failed("freezing an instance");
     let wanted = !instance.folder.reasons().map_err(obeying())?.is_empty();
-    if wanted != instance.group.is_frozen() {
+    // Neither while it is on the way, where it may stay.
+    let obeys = if wanted { instance.group.is_frozen() } else { instance.group.is_thawed() };
+    if !obeys {
         instance.group.set_frozen(wanted).map_err(obeying())?;
     }
     Ok(Some(instance))

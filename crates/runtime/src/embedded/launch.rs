@@ -44,8 +44,9 @@ pub(crate) fn launch(
     let last_words = File::options().create(true).append(true).open(folder.join("shim.log"));
     let mut command = Command::new(executable);
     command.arg(ARGUMENT).arg(task.name()).arg(folder).current_dir("/");
-    // What a service manager passes on to this process is not for containers.
-    command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID").env_remove("LISTEN_FDNAMES");
+    // It needs none of this process's own environment, which may hold secrets, nor may a variable change what the
+    // library does.
+    command.env_clear();
     command.stdin(Stdio::from(from_engine)).stdout(Stdio::from(to_engine));
     command.stderr(Stdio::from(last_words.map_err(failed())?));
     let mut child = command.spawn().map_err(failed())?;

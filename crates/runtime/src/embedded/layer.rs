@@ -3,8 +3,11 @@
 //! What a layer removes from those below is marked the overlay's way: a character device 0:0 in its place, and an
 //! attribute on a folder that nothing shows through. Nothing of a layer is trusted. Device nodes are left out,
 //! set-user-id and set-group-id are taken off, of the extended attributes only those for users stay (file
-//! capabilities mean nothing to containers that can gain none). What is laid out takes no more space than the layer
-//! says that it has, but for names and folders, which are counted.
+//! capabilities mean nothing to containers that can gain none).
+//!
+//! What is laid out is bounded by the size that the layer says it has: its contents are no more than that, its entries
+//! and the folders that their names imply take a block each out of as much again and a fixed allowance, and what is
+//! copied from the layers below has a bound of its own.
 
 mod archive;
 #[cfg(test)]
@@ -26,11 +29,19 @@ use rustix::{
     io::Errno,
 };
 
+use super::image::shown;
 use archive::{Archive, Entry, Kind};
 use tree::{MAX_DEPTH, Place, Tree, is_folder, is_opaque, is_whiteout, set_opaque};
 
-/// The most entries of a layer.
+/// The most entries of a layer, and folders that their names imply.
 const MAX_ENTRIES: u64 = 1 << 20;
+
+/// What an entry or a folder counts for, in bytes. An entry of a tar may have an eighth of that, and a name of a few
+/// hundred bytes implies a hundred folders.
+const BLOCK: u64 = 4_096;
+
+/// What entries and folders may take beyond the size of their layer, in bytes: for those with many small files.
+const ALLOWANCE: u64 = 256 << 20;
 
 /// The longest name of an entry, in bytes, as everywhere on Linux.
 const MAX_PATH: usize = 4_096;
@@ -50,19 +61,46 @@ pub(crate) enum LayerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// It cannot be read, or the file system said no.
+    /// It cannot be read, or the machine said no.
     #[error("the layer cannot be laid out")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
 }
 
+/// What the kernel says about an operation on names of the layer.
 impl From<Errno> for LayerError {
     fn from(error: Errno) -> Self {
-        Self::Io(error.into())
+        io::Error::from(error).into()
+    }
+}
+
+/// Likewise. What the names themselves bring about comes again however often it is tried, unlike what a full or
+/// broken disk does.
+impl From<io::Error> for LayerError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(
+                Errno::LOOP
+                | Errno::MLINK
+                | Errno::INVAL
+                | Errno::NAMETOOLONG
+                | Errno::NOTDIR
+                | Errno::ISDIR
+                | Errno::NOENT
+                | Errno::EXIST
+                | Errno::NOTEMPTY,
+            ) => Self::bad(format!("no file system can hold it: {error}")),
+            _ => Self::reading(error),
+        }
     }
 }
 
 impl LayerError {
-    fn bad(reason: impl Into<String>) -> Self {
+    /// An error of reading the layer, or of writing what was read: the layer's fault only where that says so.
+    pub(crate) fn reading(error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(Self::Io)
+    }
+
+    pub(crate) fn bad(reason: impl Into<String>) -> Self {
         Self::Bad { reason: reason.into() }
     }
 
@@ -78,15 +116,18 @@ pub(crate) struct Laid {
     pub(crate) took_from_below: bool,
 }
 
-/// Lays the tar that `layer` reads out in the folder `root`, which is there and empty, and syncs it. `below` are the
-/// layers under it, the lowest first. Reads `layer` to its very end. What is in `root` after an error is worth nothing.
+/// Lays the tar of `size` bytes that `layer` reads out in the folder `root`, which is there and empty, and syncs it.
+/// `below` are the layers under it, the lowest first. Reads `layer` to its very end. What is in `root` after an error
+/// is worth nothing.
 pub(crate) fn lay_out(
     layer: impl Read,
+    size: u64,
     root: &Path,
     below: &[PathBuf],
 ) -> Result<Laid, LayerError> {
     let mut layout = Layout {
-        tree: Tree::open(root)?,
+        tree: Tree::open(root).map_err(LayerError::Io)?,
+        room: Room { entries: MAX_ENTRIES, bytes: size.saturating_add(ALLOWANCE) },
         below,
         times: Vec::new(),
         remembered: 0,
@@ -94,22 +135,35 @@ pub(crate) fn lay_out(
         took_from_below: false,
     };
     let mut archive = Archive::new(layer);
-    let mut entries = 0_u64;
     while let Some(entry) = archive.next()? {
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(LayerError::bad(format!("more than {MAX_ENTRIES} entries")));
-        }
+        layout.room.take()?;
         layout.add(&entry, &mut archive)?;
     }
     layout.set_times()?;
-    io::copy(&mut archive.into_rest(), &mut io::sink())?;
-    syncfs(layout.tree.root()?)?;
+    io::copy(&mut archive.into_rest(), &mut io::sink()).map_err(LayerError::reading)?;
+    syncfs(layout.tree.root()?).map_err(|error| LayerError::Io(error.into()))?;
     Ok(Laid { took_from_below: layout.took_from_below })
+}
+
+/// What a layer may still make.
+struct Room {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Room {
+    /// Takes what one more entry or folder needs.
+    fn take(&mut self) -> Result<(), LayerError> {
+        let left = self.entries.checked_sub(1).zip(self.bytes.checked_sub(BLOCK));
+        (self.entries, self.bytes) =
+            left.ok_or_else(|| LayerError::bad("too many entries and folders for its size"))?;
+        Ok(())
+    }
 }
 
 struct Layout<'a> {
     tree: Tree,
+    room: Room,
     below: &'a [PathBuf],
     /// Folders with their times, set last: whatever is added to a folder changes its time.
     times: Vec<(Vec<u8>, u64)>,
@@ -125,14 +179,14 @@ impl Layout<'_> {
         if let Some(gone) = name.strip_prefix(b".wh.") {
             return self.remove(gone, folder);
         }
-        let place = self.tree.place(&path)?;
+        let place = self.tree.place(&path, &mut self.room)?;
         match entry.kind {
             Kind::Folder => self.add_folder(entry, &place)?,
             Kind::File => {
                 place.clear()?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
                 let mut file = File::from(place.open(flags, 0o600)?);
-                io::copy(content, &mut file)?;
+                io::copy(content, &mut file).map_err(LayerError::reading)?;
                 set_attributes(&file.into(), entry, 0o1777)?;
             }
             Kind::Symlink => {
@@ -182,9 +236,9 @@ impl Layout<'_> {
 
     /// Marks what is gone. That is about the layers below alone: what this layer itself has there stays, in
     /// whichever order the entries come.
-    fn remove(&self, gone: &[u8], folder: &[&[u8]]) -> Result<(), LayerError> {
+    fn remove(&mut self, gone: &[u8], folder: &[&[u8]]) -> Result<(), LayerError> {
         if gone == b".wh..opq" {
-            set_opaque(self.tree.make_folder(folder)?)?;
+            set_opaque(self.tree.make_folder(folder, &mut self.room)?)?;
             return Ok(());
         }
         if gone.starts_with(b".wh.") {
@@ -195,7 +249,7 @@ impl Layout<'_> {
             return Err(LayerError::bad("a mark that removes no name"));
         }
         let path: Vec<&[u8]> = folder.iter().copied().chain([gone]).collect();
-        let place = self.tree.place(&path)?;
+        let place = self.tree.place(&path, &mut self.room)?;
         match place.stat()? {
             None => place.add_whiteout()?,
             Some(found) if is_folder(&found) => {
@@ -215,7 +269,7 @@ impl Layout<'_> {
         if path == target {
             return Ok(());
         }
-        let name = || String::from_utf8_lossy(&target.join(&b'/')).into_owned();
+        let name = || shown(target.join(&b'/'));
         if let Some(origin) = self.tree.find(target)?
             && let Some(found) = origin.stat()?
         {
@@ -247,7 +301,8 @@ impl Layout<'_> {
             return Err(LayerError::bad(format!("a hard link to {}, which is not there", name())));
         };
         self.took_from_below = true;
-        let origin = self.tree.place(target)?;
+        let origin = self.tree.place(target, &mut self.room)?;
+        self.room.take()?;
         self.copied = self.copied.saturating_add(copy(&file, &origin, MAX_COPIED - self.copied)?);
         place.clear()?;
         Ok(linkat(&origin.folder, origin.name, &place.folder, place.name, AtFlags::empty())?)
@@ -273,25 +328,24 @@ impl Layout<'_> {
 
 /// The parts of a name, without those that mean nothing. A leading slash means nothing, as for every engine.
 fn parts(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
-    let shown = || String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned();
     if path.len() >= MAX_PATH || path.contains(&0) {
-        return Err(LayerError::bad(format!("the name {:?} cannot be used", shown())));
+        return Err(LayerError::bad(format!("the name {} cannot be used", shown(path))));
     }
     let parts: Vec<_> =
         path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
     if parts.contains(&&b".."[..]) {
-        return Err(LayerError::bad(format!("the name {:?} leads out of it", shown())));
+        return Err(LayerError::bad(format!("the name {} leads out of it", shown(path))));
     }
     if parts.len() > MAX_DEPTH || parts.iter().any(|part| part.len() > 255) {
-        return Err(LayerError::bad(format!("the name {:?} is too long", shown())));
+        return Err(LayerError::bad(format!("the name {} is too long", shown(path))));
     }
     Ok(parts)
 }
 
 /// The regular file that shows through at `path` in the layers, the lowest first.
-fn find_below(layers: &[PathBuf], path: &[&[u8]]) -> io::Result<Option<File>> {
+fn find_below(layers: &[PathBuf], path: &[&[u8]]) -> Result<Option<File>, LayerError> {
     for layer in layers.iter().rev() {
-        let tree = Tree::open(layer)?;
+        let tree = Tree::open(layer).map_err(LayerError::Io)?;
         for end in 1..=path.len() {
             let Some(place) = tree.find(&path[..end])? else { break };
             let Some(found) = place.stat()? else { break };
@@ -321,7 +375,7 @@ fn copy(file: &File, place: &Place<'_>, max: u64) -> Result<u64, LayerError> {
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let mut copy = File::from(place.open(flags, 0o600)?);
-    io::copy(&mut file.take(length), &mut copy)?;
+    io::copy(&mut file.take(length), &mut copy).map_err(LayerError::reading)?;
     let (user, group) = (Uid::from_raw(origin.st_uid), Gid::from_raw(origin.st_gid));
     fchown(&copy, Some(user), Some(group))?;
     fchmod(&copy, Mode::from_raw_mode(origin.st_mode & 0o1777))?;

@@ -30,6 +30,7 @@ use roadstead_types::ImageKey;
 use rustix::{
     fs::{FlockOperation, fcntl_lock},
     io::Errno,
+    process::{Flock, FlockType, Signal, fcntl_getlk},
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +135,7 @@ impl RunFolder {
         write_json(&self.path.join("reasons.json"), &names)
     }
 
-    /// Locks the folder for the rest of this process. `false` where another process has it.
+    /// Locks the folder for as long as the file is open in this process; `None` where another process has it.
     pub(crate) fn lock(&self) -> Result<Option<File>, FileError> {
         let path = self.path.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -149,6 +150,23 @@ impl RunFolder {
     /// Whether a shim lives that watches this instance.
     pub(crate) fn has_shim(&self) -> Result<bool, FileError> {
         Ok(self.lock()?.is_none())
+    }
+
+    /// Kills the shim that watches this instance, if there is one.
+    pub(crate) fn kill_shim(&self) -> Result<(), FileError> {
+        let path = self.path.join("lock");
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        let holder = || {
+            let held = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock));
+            Ok(held.map_err(failed("look at", &path))?.and_then(|lock| lock.pid))
+        };
+        if let Some(shim) = holder()?.and_then(ProcessId::of)
+            // What was found could be a successor of the shim with the same number.
+            && holder()?.and_then(ProcessId::of) == Some(shim)
+        {
+            shim.signal(Signal::KILL).map_err(failed("kill the shim of", &self.path))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn control_group(&self, record: &Record) -> Result<ControlGroup, FileError> {
@@ -173,16 +191,21 @@ impl RunFolder {
         status: Option<i32>,
     ) -> Result<Exit, FileError> {
         let usage = self.usage(state, group);
-        let out_of_memory = match (group.memory_kills(), status) {
-            (None, _) => None,
-            (Some(0), _) => Some(false),
-            (Some(_), status) => status.map(|status| status == KILLED),
-        };
+        let out_of_memory = out_of_memory(group.memory_kills(), status);
         let Usage { cpu, network_in, network_out } = usage;
         let exit = Exit { status, out_of_memory, cpu, network_in, network_out };
         write_json(&self.path.join("exit.json"), &exit)?;
         group.remove()?;
         Ok(exit)
+    }
+}
+
+/// Whether an instance that ended with `status` was killed for its memory, where `kills` of its processes were. The
+/// others may have gone on for long.
+fn out_of_memory(kills: Option<u64>, status: Option<i32>) -> Option<bool> {
+    match kills? {
+        0 => Some(false),
+        _ => status.map(|status| status == KILLED),
     }
 }
 
@@ -262,6 +285,26 @@ mod tests {
         counters.add_incoming(1);
         counters.publish().unwrap();
         assert_eq!(Counters::read(home.path()), (6, 7));
+    }
+
+    #[test]
+    fn making_the_container_is_not_counted() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("cpu.stat"), "usage_usec 1500000\n").unwrap();
+        let group = ControlGroup::new(Hierarchies::Unified(home.path().to_owned()), "/");
+        let init = ProcessId::of(rustix::process::getpid()).unwrap();
+        let state = State { init, cpu_at_start: 400, ports: BTreeMap::new() };
+        let usage = RunFolder::new(home.path().to_owned()).usage(&state, &group);
+        assert_eq!((usage.cpu, usage.network_in), (Some(1_100), Some(0)));
+    }
+
+    #[test]
+    fn only_a_killed_instance_was_killed_for_its_memory() {
+        assert_eq!(out_of_memory(Some(0), Some(137)), Some(false));
+        assert_eq!(out_of_memory(Some(2), Some(137)), Some(true));
+        assert_eq!(out_of_memory(Some(2), Some(1)), Some(false));
+        assert_eq!(out_of_memory(Some(2), None), None);
+        assert_eq!(out_of_memory(None, Some(137)), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod forward;
 mod network;
 mod output;
 mod probe;
+mod protect;
 mod root;
 mod seccomp;
 mod spec;
@@ -152,7 +153,10 @@ pub fn answer() -> Option<ExitCode> {
         .into_iter()
         .find(|known| task.as_ref().is_some_and(|task| task == known.name()));
     let (Some(task), Some(folder)) = (task, folder) else { return Some(ExitCode::from(2)) };
+    let is_protected = arguments.next().is_some_and(|argument| argument == protect::ARGUMENT);
     let done = match task {
+        // A container's first process is a copy of this one until it starts its program.
+        Task::Start | Task::Probe if !is_protected => Err(protect::start_again(task, &folder)),
         Task::Start => start(PathBuf::from(folder)),
         Task::Adopt => adopt(PathBuf::from(folder)),
         Task::Probe => probe::run(Path::new(&folder)).and_then(|()| report(&Report::Done)),

@@ -2,7 +2,11 @@
 
 #![expect(unsafe_code, reason = "the kernel's interfaces that the library offers no safe form of")]
 
-use std::{io, ops::RangeInclusive, os::fd::AsFd};
+use std::{
+    io,
+    ops::RangeInclusive,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use rustix::{
     ioctl::{Opcode, Updater, ioctl, opcode},
@@ -30,8 +34,8 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
-/// Gives this process all signals as they are by default. Those that are ignored stay so over the start of a program,
-/// and who started this process may have ignored any.
+/// Gives this process all signals as they are by default. Those that are ignored or blocked stay so over the start of a
+/// program, and who started this process may have done either to any.
 pub(crate) fn reset_signals() {
     // Handler, flags, restorer and mask: zeros mean the default.
     let default = [0_u64; 4];
@@ -48,6 +52,51 @@ pub(crate) fn reset_signals() {
             );
         }
     }
+    let none = 0_u64;
+    // SAFETY: the kernel reads no more than `none` holds and writes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::c_long::from(libc::SIG_SETMASK),
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        );
+    }
+}
+
+/// Closes every descriptor of this process but the standard ones and `kept`, whoever made them. To be called by a
+/// process that does nothing more with any of them.
+pub(crate) fn close_others(kept: impl AsFd) -> io::Result<()> {
+    let kept = kept.as_fd().as_raw_fd().unsigned_abs();
+    for (first, last) in [(3, kept - 1), (kept.max(2) + 1, u32::MAX)] {
+        // SAFETY: the call reads and writes no memory.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        // A range that ends before it begins has nothing in it.
+        if first <= last && done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Lets nobody write through the mount that `mount` stands for, whatever the file system allows elsewhere.
+pub(crate) fn make_read_only(mount: impl AsFd) -> io::Result<()> {
+    // SAFETY: zeros are no attribute, no propagation and no namespace.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set = libc::MOUNT_ATTR_RDONLY;
+    // SAFETY: the path is empty and ends in a zero, and the kernel reads no more than `attributes` holds.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `struct pidfd_info` of the kernel in its first version.

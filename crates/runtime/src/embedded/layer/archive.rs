@@ -119,7 +119,8 @@ impl<R: Read> Archive<R> {
     /// Leaves what is left of the current entry behind.
     fn skip(&mut self) -> Result<(), LayerError> {
         let rest = self.left.saturating_add(self.padding);
-        let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink())?;
+        let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink())
+            .map_err(LayerError::reading)?;
         (self.left, self.padding) = (0, 0);
         if skipped == rest { Ok(()) } else { Err(LayerError::truncated()) }
     }
@@ -130,8 +131,8 @@ impl<R: Read> Archive<R> {
         }
         self.begin(size);
         let mut content = Vec::new();
-        self.read_to_end(&mut content)?;
-        if self.left == 0 { Ok(content) } else { Err(LayerError::truncated()) }
+        self.read_to_end(&mut content).map_err(LayerError::reading)?;
+        Ok(content)
     }
 
     /// The next header block; `None` at two empty blocks, or where the archive just ends.
@@ -164,7 +165,7 @@ impl<R: Read> Archive<R> {
                 Ok(0) => return Err(LayerError::truncated()),
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(LayerError::reading(error)),
             }
         }
         Ok(Some(block))
@@ -176,7 +177,7 @@ impl<R: Read> Read for Archive<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = (&mut self.input).take(self.left).read(buffer)?;
         if read == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::other(LayerError::truncated()));
         }
         self.left -= read as u64;
         Ok(read)

@@ -61,17 +61,21 @@ impl Layer {
     fn on(self, below: &[&TempDir]) -> (TempDir, Laid) {
         let root = tempfile::tempdir().unwrap();
         let below: Vec<_> = below.iter().map(|layer| layer.path().to_owned()).collect();
-        let laid = lay_out(&self.bytes()[..], root.path(), &below).unwrap();
+        let laid = lay(&self.bytes(), &root, &below).unwrap();
         (root, laid)
     }
 
     fn refusal(self) -> String {
         let root = tempfile::tempdir().unwrap();
-        match lay_out(&self.bytes()[..], root.path(), &[]) {
+        match lay(&self.bytes(), &root, &[]) {
             Err(LayerError::Bad { reason }) => reason,
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn lay(layer: &[u8], root: &TempDir, below: &[PathBuf]) -> Result<Laid, LayerError> {
+    lay_out(layer, layer.len() as u64, root.path(), below)
 }
 
 fn is_gone(root: &TempDir, name: &str) -> bool {
@@ -234,7 +238,7 @@ fn depth_is_bounded_also_through_links() {
         layer = layer.symlink(&format!("s{start}"), &format!("{here}{}", deep(40)));
     }
     let root = tempfile::tempdir().unwrap();
-    let laid = lay_out(&layer.bytes()[..], root.path(), &[]);
+    let laid = lay(&layer.bytes(), &root, &[]);
     assert!(laid.is_err(), "{laid:?}");
     fs::remove_dir_all(root.path()).unwrap();
 }
@@ -270,11 +274,11 @@ fn a_hard_link_to_a_file_below_takes_a_copy_of_what_shows_through() {
 
     let target = tempfile::tempdir().unwrap();
     let below = [lowest.path().to_owned(), middle.path().to_owned()];
-    let hidden = lay_out(&Layer::new().link("c", "d/a").bytes()[..], target.path(), &below);
+    let hidden = lay(&Layer::new().link("c", "d/a").bytes(), &target, &below);
     assert!(matches!(hidden, Err(LayerError::Bad { .. })), "what is gone is not brought back");
     let opaque = Layer::new().file("d/.wh..wh..opq", "").lay_out();
     let below = [lowest.path().to_owned(), opaque.path().to_owned()];
-    let hidden = lay_out(&Layer::new().link("e", "d/a").bytes()[..], target.path(), &below);
+    let hidden = lay(&Layer::new().link("e", "d/a").bytes(), &target, &below);
     assert!(matches!(hidden, Err(LayerError::Bad { .. })), "{hidden:?}");
 }
 
@@ -288,7 +292,7 @@ fn a_link_below_does_not_lead_out_of_its_layer() {
     for target in ["d/secret", "f"] {
         let root = tempfile::tempdir().unwrap();
         let below = [below.path().to_owned()];
-        let laid = lay_out(&Layer::new().link("c", target).bytes()[..], root.path(), &below);
+        let laid = lay(&Layer::new().link("c", target).bytes(), &root, &below);
         assert!(matches!(laid, Err(LayerError::Bad { .. })), "{target}: {laid:?}");
     }
 }
@@ -308,4 +312,56 @@ fn attributes_for_users_are_kept() {
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(root.path().join("a"), "user.note", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"yes");
+}
+
+#[test]
+fn entries_and_the_folders_that_their_names_imply_are_bounded_by_the_size() {
+    // The smallest entry there is, again and again, takes an eighth of what it counts for.
+    let entries = usize::try_from(ALLOWANCE / (BLOCK - 512)).unwrap();
+    let layer = |count| Layer::new().folder("/").bytes().repeat(count);
+    let lay = |layer: Vec<u8>| lay(&layer, &tempfile::tempdir().unwrap(), &[]);
+    let refused = lay(layer(entries + 1));
+    assert!(matches!(&refused, Err(LayerError::Bad { reason }) if reason.contains("too many")));
+    lay(layer(entries)).unwrap();
+
+    let path = parts(b"a/b/c/name").unwrap();
+    for (entries, bytes) in [(3, 3 * BLOCK), (2, 3 * BLOCK), (3, 3 * BLOCK - 1)] {
+        let root = tempfile::tempdir().unwrap();
+        let mut room = Room { entries, bytes };
+        let placed = Tree::open(root.path()).unwrap().place(&path, &mut room);
+        assert_eq!(placed.is_ok(), (entries, bytes) == (3, 3 * BLOCK));
+    }
+}
+
+#[test]
+fn what_names_bring_about_does_not_look_as_if_it_helped_to_try_again() {
+    let loops = Layer::new().symlink("a", "a").file("a/b", "").refusal();
+    assert!(loops.contains("no file system can hold it"), "{loops}");
+    for name in ["SCHILY.xattr.user.", "SCHILY.xattr.user.a\0b"] {
+        let mut layer = Layer::new();
+        layer.0.append_pax_extensions([(name, &b"x"[..])]).unwrap();
+        layer.file("a", "").refusal();
+    }
+    let mut layer = Layer::new();
+    layer.0.append_pax_extensions([("size", &b"100000"[..])]).unwrap();
+    assert!(layer.file("a", "x").refusal().contains("ends early"));
+}
+
+#[test]
+fn what_the_machine_or_the_reader_says_is_no_fault_of_the_layer() {
+    for errno in [Errno::NOSPC, Errno::IO, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+        assert!(matches!(LayerError::from(errno), LayerError::Io(_)), "{errno}");
+    }
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+    let start = Layer::new().file("a", &"x".repeat(2_000)).bytes();
+    for length in [0, 512, 1_000] {
+        let root = tempfile::tempdir().unwrap();
+        let laid = lay_out(start[..length].chain(Broken), 9_999, root.path(), &[]);
+        assert!(matches!(laid, Err(LayerError::Io(_))), "{length}: {laid:?}");
+    }
 }

@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::LayerError;
+use super::{LayerError, Room, shown};
 
 /// The most folders one within another, so that removing a tree needs bounded means.
 pub(super) const MAX_DEPTH: usize = 200;
@@ -83,8 +83,12 @@ impl Tree {
         }
     }
 
-    /// Opens a folder, and makes what is missing of it.
-    pub(super) fn make_folder(&self, path: &[&[u8]]) -> Result<OwnedFd, LayerError> {
+    /// Opens a folder, and makes what is missing of it where there is room.
+    pub(super) fn make_folder(
+        &self,
+        path: &[&[u8]],
+        room: &mut Room,
+    ) -> Result<OwnedFd, LayerError> {
         match self.folder(path) {
             Err(error) if is_missing(&error) => {}
             done => return Ok(done?),
@@ -96,12 +100,12 @@ impl Tree {
                         folder: self.folder(&path[..end - 1])?,
                         name: OsStr::from_bytes(path[end - 1]),
                     };
+                    room.take()?;
                     match place.stat()? {
                         None => place.add_folder()?,
                         Some(found) if is_whiteout(&found) => place.replace_whiteout()?,
                         Some(_) => {
-                            let path =
-                                String::from_utf8_lossy(&path[..end].join(&b'/')).into_owned();
+                            let path = shown(path[..end].join(&b'/'));
                             return Err(LayerError::bad(format!(
                                 "{path} is no folder, but something is in it"
                             )));
@@ -115,9 +119,13 @@ impl Tree {
     }
 
     /// The place of an entry, whose folder is made where it is missing.
-    pub(super) fn place<'a>(&self, path: &[&'a [u8]]) -> Result<Place<'a>, LayerError> {
+    pub(super) fn place<'a>(
+        &self,
+        path: &[&'a [u8]],
+        room: &mut Room,
+    ) -> Result<Place<'a>, LayerError> {
         let (name, folder) = path.split_last().ok_or_else(|| LayerError::bad("an empty name"))?;
-        Ok(Place { folder: self.make_folder(folder)?, name: OsStr::from_bytes(name) })
+        Ok(Place { folder: self.make_folder(folder, room)?, name: OsStr::from_bytes(name) })
     }
 
     /// The place of an entry that should be there; `None` where its folder is not.

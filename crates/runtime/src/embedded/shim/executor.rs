@@ -44,6 +44,16 @@ impl Executor for Launcher {
         let (program, args) = args.split_first().ok_or(ExecutorError::InvalidArg)?;
         let env = process.env().as_deref().unwrap_or_default();
         sys::reset_signals();
+        // A descriptor that is only closed on exec can still be named by the path of a program or of a folder, and one
+        // of a folder leads out of the root. What this process inherited goes, too.
+        if let Err(error) = sys::close_others(&*self.refusal) {
+            return Err(self.refuse(format!("descriptors cannot be closed: {error}")));
+        }
+        // The kernel itself says so where the folder is not below the root; the C library would look for a name.
+        match rustix::process::getcwd(Vec::new()) {
+            Ok(folder) if folder.as_bytes().starts_with(b"/") => {}
+            _ => return Err(self.refuse("its working folder is not in its root".to_owned())),
+        }
         if let Err(error) = self.filters.apply() {
             return Err(self.refuse(format!("no filter of system calls: {error}")));
         }

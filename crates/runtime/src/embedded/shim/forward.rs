@@ -10,7 +10,8 @@
 //!               waiting
 //! ```
 //!
-//! Bytes wait in memory only while their receiver is slow, and then the sender is not read from. What went into or came
+//! Bytes wait in memory only while their receiver is slow, and then the sender is not read from; the more wait over all
+//! connections, the less is read at once. What went into or came
 //! out of the container's socket is counted.
 
 #[cfg(test)]
@@ -44,8 +45,19 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes that are read at once.
+/// Bytes that are read at once, and where [`MAX_PENDING`] wait already.
 const PIECE: usize = 64 << 10;
+const SMALL_PIECE: usize = 4 << 10;
+
+/// Bytes that may wait in memory over all connections, but for a [`SMALL_PIECE`] at each end.
+const MAX_PENDING: usize = 16 << 20;
+
+/// How long nothing may pass, and where one end has said all.
+const IDLE: Duration = Duration::from_secs(3_600);
+const HALF_OPEN: Duration = Duration::from_secs(600);
+
+/// Between two looks for connections on which nothing passes.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Connections that are accepted before something else has its turn.
 const BATCH: usize = 16;
@@ -103,14 +115,22 @@ struct End {
     said_all: bool,
     /// It was told that the other end will say no more.
     told_all: bool,
-    /// What it is waited for, none where it is not.
-    interest: EventFlags,
+    /// It is known to be gone, which the kernel would tell over and over.
+    is_broken: bool,
+    /// What it is waited for; without flags for its being gone, and with `None` for nothing.
+    interest: Option<EventFlags>,
 }
 
 impl End {
     const fn new(stream: TcpStream) -> Self {
-        let interest = EventFlags::empty();
-        Self { stream, pending: Vec::new(), said_all: false, told_all: false, interest }
+        Self {
+            stream,
+            pending: Vec::new(),
+            said_all: false,
+            told_all: false,
+            is_broken: false,
+            interest: None,
+        }
     }
 }
 
@@ -128,6 +148,30 @@ enum Stage {
 struct Connection {
     port: u16,
     stage: Stage,
+    /// When something happened to it last.
+    touched: Instant,
+}
+
+impl Connection {
+    fn new(port: u16, stage: Stage) -> Self {
+        Self { port, stage, touched: Instant::now() }
+    }
+
+    /// Bytes that wait.
+    fn pending(&self) -> usize {
+        match &self.stage {
+            Stage::Open(ends) => ends.iter().map(|end| end.pending.len()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// How long nothing may happen to it.
+    fn patience(&self) -> Duration {
+        match &self.stage {
+            Stage::Open(ends) if ends.iter().any(|end| end.told_all) => HALF_OPEN,
+            _ => IDLE,
+        }
+    }
 }
 
 /// What became of an attempt to reach the container.
@@ -146,6 +190,10 @@ pub(super) struct Forwarder {
     next: u64,
     counters: Counters,
     buffer: Vec<u8>,
+    /// Bytes that wait over all connections.
+    pending: usize,
+    /// When connections on which nothing passes are looked for next.
+    sweep: Instant,
     /// Connections at once.
     most: usize,
     /// Until when a refused connection is tried again.
@@ -164,6 +212,8 @@ impl Forwarder {
             next: FIRST_CONNECTION,
             counters,
             buffer: vec![0; PIECE],
+            pending: 0,
+            sweep: Instant::now() + SWEEP,
             most,
             grace: Instant::now() + GRACE,
             paused: None,
@@ -184,7 +234,8 @@ impl Forwarder {
             Stage::Waiting(_, until) => Some(*until),
             _ => None,
         });
-        waiting.chain(self.paused).min()
+        let sweep = (!self.connections.is_empty()).then_some(self.sweep);
+        waiting.chain(self.paused).chain(sweep).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -207,6 +258,16 @@ impl Forwarder {
             Stage::Connecting(..) => true,
             Stage::Waiting(..) => false,
         });
+        self.count_pending();
+    }
+
+    fn count_pending(&mut self) {
+        self.pending = self.connections.values().map(Connection::pending).sum();
+    }
+
+    fn insert(&mut self, key: u64, connection: Connection) {
+        self.pending += connection.pending();
+        self.connections.insert(key, connection);
     }
 
     /// Answers an event of [`Poll`] at a listener or at a connection.
@@ -249,11 +310,11 @@ impl Forwarder {
     fn go_on(&mut self, poll: &Poll, key: u64, flags: EventFlags) {
         let caller = key & !1;
         // An event may have waited while its connection was closed.
-        let Some(Connection { port, stage }) = self.connections.remove(&caller) else { return };
+        let Some(connection) = self.connections.remove(&caller) else { return };
+        self.pending -= connection.pending();
+        let Connection { port, stage, .. } = connection;
         match stage {
-            Stage::Waiting(..) => {
-                self.connections.insert(caller, Connection { port, stage });
-            }
+            Stage::Waiting(..) => self.insert(caller, Connection::new(port, stage)),
             Stage::Connecting(stream, container) => match sockopt::socket_error(&container) {
                 Ok(Ok(())) if poll.remove(&container).is_ok() => {
                     self.join(poll, caller, port, stream, container);
@@ -276,10 +337,14 @@ impl Forwarder {
         let due = self.connections.extract_if(
             |_, connection| matches!(&connection.stage, Stage::Waiting(_, until) if *until <= now),
         );
-        for (key, Connection { port, stage }) in due.collect::<Vec<_>>() {
+        for (key, Connection { port, stage, .. }) in due.collect::<Vec<_>>() {
             if let Stage::Waiting(caller, _) = stage {
                 self.dial(poll, key, caller, port);
             }
+        }
+        if self.sweep <= now {
+            self.sweep = now + SWEEP;
+            self.let_idle_go(now);
         }
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
@@ -289,6 +354,14 @@ impl Forwarder {
                 self.pause(poll);
             }
         }
+    }
+
+    /// Lets connections go on which nothing has passed for long, so that they do not keep others out for ever.
+    fn let_idle_go(&mut self, now: Instant) {
+        self.connections.retain(|_, connection| {
+            now.saturating_duration_since(connection.touched) < connection.patience()
+        });
+        self.count_pending();
     }
 
     fn pause(&mut self, poll: &Poll) {
@@ -304,8 +377,7 @@ impl Forwarder {
             Ok(Dialled::Connected(container)) => self.join(poll, key, port, caller, container),
             Ok(Dialled::Connecting(container)) => {
                 if poll.add(&container, key + 1, EventFlags::OUT).is_ok() {
-                    let stage = Stage::Connecting(caller, container);
-                    self.connections.insert(key, Connection { port, stage });
+                    self.insert(key, Connection::new(port, Stage::Connecting(caller, container)));
                 }
             }
             Ok(Dialled::Refused) => self.wait(key, port, caller),
@@ -317,8 +389,7 @@ impl Forwarder {
     fn wait(&mut self, key: u64, port: u16, caller: TcpStream) {
         let until = Instant::now() + PAUSE;
         if until < self.grace && !self.ends {
-            let stage = Stage::Waiting(caller, until);
-            self.connections.insert(key, Connection { port, stage });
+            self.insert(key, Connection::new(port, Stage::Waiting(caller, until)));
         }
     }
 
@@ -336,7 +407,7 @@ impl Forwarder {
             return;
         }
         if container.wait_for(poll, key + 1, caller).is_ok() {
-            self.connections.insert(key, Connection { port, stage: Stage::Open(ends) });
+            self.insert(key, Connection::new(port, Stage::Open(ends)));
         }
     }
 
@@ -348,21 +419,29 @@ impl Forwarder {
             Side::Caller => (EventFlags::IN, EventFlags::OUT),
             Side::Container => (EventFlags::OUT, EventFlags::IN),
         };
+        let piece = MAX_PENDING.saturating_sub(self.pending).clamp(SMALL_PIECE, PIECE);
         if flags.intersects(inward | broken) {
             let mut written = container.flush()?;
-            caller.read_for(container, &mut self.buffer)?;
+            caller.read_for(container, &mut self.buffer[..piece])?;
             written += container.flush()?;
             self.counters.add_incoming(written);
             caller.tell(container)?;
         }
         if flags.intersects(outward | broken) {
             caller.flush()?;
-            let read = container.read_for(caller, &mut self.buffer)?;
+            let read = container.read_for(caller, &mut self.buffer[..piece])?;
             self.counters.add_outgoing(read);
             // Whoever has an answer finds it counted.
             self.publish();
             caller.flush()?;
             container.tell(caller)?;
+        }
+        if flags.intersects(broken) {
+            ends[side as usize].is_broken = true;
+        }
+        let [caller, container] = ends;
+        if caller.is_gone(container) || container.is_gone(caller) {
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
     }
@@ -370,19 +449,27 @@ impl Forwarder {
 
 impl End {
     fn wait_for(&mut self, poll: &Poll, key: u64, other: &Self) -> io::Result<()> {
-        let mut interest = EventFlags::empty();
-        interest.set(EventFlags::IN, !self.said_all && other.pending.is_empty());
-        interest.set(EventFlags::OUT, !self.pending.is_empty());
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, !self.said_all && other.pending.is_empty());
+        flags.set(EventFlags::OUT, !self.pending.is_empty());
+        // Whoever waits for nothing may still go. A closed socket reports itself for ever, so it is left alone then.
+        let is_watched = !flags.is_empty() || !(self.told_all || self.is_broken);
+        let interest = is_watched.then_some(flags);
         if interest != self.interest {
-            // A closed socket reports itself for ever where anything is waited for, so it is not where nothing is.
-            match (self.interest.is_empty(), interest.is_empty()) {
-                (true, _) => poll.add(&self.stream, key, interest)?,
-                (false, true) => poll.remove(&self.stream)?,
-                (false, false) => poll.change(&self.stream, key, interest)?,
+            match (self.interest, interest) {
+                (None, Some(flags)) => poll.add(&self.stream, key, flags)?,
+                (Some(_), Some(flags)) => poll.change(&self.stream, key, flags)?,
+                (Some(_), None) => poll.remove(&self.stream)?,
+                (None, None) => {}
             }
             self.interest = interest;
         }
         Ok(())
+    }
+
+    /// Whether it is gone and all that it said has been passed on.
+    const fn is_gone(&self, other: &Self) -> bool {
+        self.is_broken && self.said_all && other.pending.is_empty()
     }
 
     /// Reads one piece for the other end, where that waits for one. Returns how much it was.

@@ -22,7 +22,7 @@ use crate::embedded::{
 const MAX_FILE: u64 = 1 << 20;
 
 /// The most bytes that are copied before something else has its turn.
-const MAX_COPY: usize = 64 << 10;
+pub(super) const MAX_COPY: usize = 64 << 10;
 
 /// Makes the pipe of an instance for the use of one user in the container.
 pub(super) fn make(folder: &RunFolder, user: u32, group: u32) -> Result<(), ShimError> {
@@ -72,11 +72,11 @@ impl Log {
         Ok(Self { current, previous, file, length, buffer: vec![0; MAX_COPY] })
     }
 
-    /// Copies what is in the pipe, up to a bound. Returns whether there was anything.
-    pub(super) fn copy(&mut self, mut pipe: impl Read) -> Result<bool, FileError> {
+    /// Copies what is in the pipe, at most [`MAX_COPY`] bytes. Returns how many there were.
+    pub(super) fn copy(&mut self, mut pipe: impl Read) -> Result<usize, FileError> {
         let read = match pipe.read(&mut self.buffer) {
             Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             Err(source) => return Err(FileError::new("read", &self.current, source)),
         };
         if self.length >= MAX_FILE {
@@ -86,7 +86,7 @@ impl Log {
         }
         self.file.write_all(&self.buffer[..read]).map_err(failed("write", &self.current))?;
         self.length = self.length.saturating_add(read as u64);
-        Ok(read > 0)
+        Ok(read)
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         let mut written = Vec::new();
         for number in 0..60_u8 {
             let piece = vec![number; MAX_COPY];
-            assert!(log.copy(&piece[..]).unwrap());
+            assert_eq!(log.copy(&piece[..]).unwrap(), MAX_COPY);
             written.extend(piece);
         }
         let kept: u64 = ["log", "log.1"]
@@ -170,9 +170,9 @@ mod tests {
         make(&folder, user.as_raw(), group.as_raw()).unwrap();
         let pipe = open(&folder).unwrap();
         let mut log = Log::open(home.path()).unwrap();
-        assert!(!log.copy(&pipe).unwrap());
+        assert_eq!(log.copy(&pipe).unwrap(), 0);
         open_for_container(&folder).unwrap().write_all(b"said").unwrap();
-        assert!(log.copy(&pipe).unwrap());
+        assert_eq!(log.copy(&pipe).unwrap(), 4);
         assert_eq!(newest(home.path(), 100).unwrap(), b"said");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use rustix::{mount::MountPropagationFlags, thread::UnshareFlags};
+use rustix::thread::UnshareFlags;
 
 use super::{ShimError, io_failed, root, seccomp::Filters};
 use crate::embedded::{control_group::Hierarchies, sys};
@@ -30,8 +30,7 @@ pub(super) fn run(folder: &Path) -> Result<(), ShimError> {
     for (namespace, operation) in NAMESPACES {
         sys::unshare(namespace).map_err(io_failed(operation))?;
     }
-    let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", all).map_err(io_failed("make mounts private"))?;
+    root::separate_mounts()?;
     root::mount_memory(folder, 1 << 20)?;
     std::env::set_current_dir(folder).map_err(io_failed("enter a folder in memory"))?;
     for name in ["lower", "upper", "work", "root"] {

@@ -42,8 +42,7 @@ const ROOT: &str = "rootfs";
 
 /// A container's root while it is being made.
 pub(super) struct Root {
-    /// The shim's own files.
-    pub(super) bundle: PathBuf,
+    bundle: PathBuf,
     folder: OwnedFd,
 }
 
@@ -51,9 +50,8 @@ impl Root {
     /// Leaves the mounts of the machine and mounts the root of `order` below `private`.
     pub(super) fn mount(private: &Path, order: &Order) -> Result<Self, ShimError> {
         sys::unshare(UnshareFlags::NEWNS).map_err(io_failed("make a mount namespace"))?;
-        let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", all).map_err(io_failed("make mounts private"))?;
-        mount_memory(private, PRIVATE_SIZE)?;
+        separate_mounts()?;
+        mount_private(private)?;
         // The container can read the names that a mount was made with, and one page must hold those of all layers. So
         // they are short, and tell nothing of the machine.
         std::env::set_current_dir(private).map_err(failed("enter", private))?;
@@ -134,8 +132,34 @@ impl Root {
         File::from(file).write_all(content.as_bytes()).map_err(io_failed(WRITE))
     }
 
+    /// Refuses an image that has something else than a folder where the library mounts. It goes by plain paths before
+    /// the root is the root, so a link would lead to the machine's files.
+    pub(super) fn check_mount_points(&self, points: [&str; 6]) -> Result<(), ShimError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for point in points {
+            match self.resolve_with(point, flags, ResolveFlags::NO_SYMLINKS) {
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    let reason = format!("{point} of the image, or what is above, is no folder");
+                    return Err(ShimError::cannot_start(reason));
+                }
+                Err(error) => return Err(io_failed("examine a folder of the image")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes what is open of the root. Returns the folder of the shim's own files, in which it is mounted.
+    pub(super) fn close(self) -> PathBuf {
+        self.bundle
+    }
+
     fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.resolve_with(path, flags, ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn resolve_with(&self, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let how = how | ResolveFlags::IN_ROOT;
         loop {
             match openat2(&self.folder, path, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -145,14 +169,34 @@ impl Root {
     }
 }
 
+/// Lets nothing that is mounted in this process's namespace be seen outside, while what is unmounted outside goes here,
+/// too: it would stay in use otherwise.
+pub(super) fn separate_mounts() -> Result<(), ShimError> {
+    let all = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", all).map_err(io_failed("separate the mounts"))
+}
+
 /// Mounts an empty file system in memory of `size` bytes, for root alone.
 pub(super) fn mount_memory(target: &Path, size: u64) -> Result<(), ShimError> {
+    mount_memory_with(target, size, "").map_err(io_failed("mount a file system in memory"))
+}
+
+/// Mounts the file system for the shim's own files, which hold secrets, so they are not swapped out where the kernel
+/// knows how; that is since 6.4.
+fn mount_private(target: &Path) -> Result<(), ShimError> {
+    match mount_memory_with(target, PRIVATE_SIZE, ",noswap") {
+        Err(Errno::INVAL) => mount_memory(target, PRIVATE_SIZE),
+        done => done.map_err(io_failed("mount a file system in memory")),
+    }
+}
+
+fn mount_memory_with(target: &Path, size: u64, more: &str) -> Result<(), Errno> {
     // A file of no length takes memory, too.
     let files = (size >> 12).max(1_024);
-    let options = text(&format!("size={size},nr_inodes={files},mode=0700"))?;
+    let options = CString::new(format!("size={size},nr_inodes={files},mode=0700{more}"))
+        .map_err(|_| Errno::INVAL)?;
     let flags = MountFlags::NODEV | MountFlags::NOSUID;
     mount("roadstead", target, "tmpfs", flags, options.as_c_str())
-        .map_err(io_failed("mount a file system in memory"))
 }
 
 /// Mounts `layers`, the lowest first, with `upper` on top. Their names hold no comma and no colon.

@@ -2,8 +2,9 @@
 //!
 //! An allow list with the content of Docker's default profile for a container without capabilities, less what looks
 //! into other processes. A call that is not in it fails with `EPERM`. The flags of `clone3` lie in memory where no
-//! filter sees them, so that call does not exist for a container, and C libraries go on with `clone`. Calls of another
-//! architecture's numbering kill the process.
+//! filter sees them, so that call does not exist for a container, and C libraries go on with `clone`. Neither does
+//! `io_setup`: what it takes is counted for the whole machine alone. Calls of another architecture's numbering kill the
+//! process.
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -19,11 +20,17 @@ const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_fff
 /// Sockets within the machine, IPv4, IPv6 and netlink.
 const SOCKET_FAMILIES: [u64; 4] = [1, 2, 10, 16];
 
+/// Calls that look as if the kernel had none of them.
+const ABSENT: [i64; 2] = [libc::SYS_clone3, libc::SYS_io_setup];
+
+/// Sockets within the machine.
+const PAIR_FAMILIES: [u64; 1] = [1];
+
 /// Requests to terminals that put words into the mouth of whoever else uses them.
 const REFUSED_REQUESTS: [u64; 2] = [0x5412, 0x541c];
 
 /// Calls of every architecture, whatever their arguments.
-const CALLS: [i64; 246] = [
+const CALLS: [i64; 240] = [
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_adjtimex,
@@ -104,11 +111,6 @@ const CALLS: [i64; 246] = [
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_init1,
     libc::SYS_inotify_rm_watch,
-    libc::SYS_io_cancel,
-    libc::SYS_io_destroy,
-    libc::SYS_io_getevents,
-    libc::SYS_io_setup,
-    libc::SYS_io_submit,
     libc::SYS_ioprio_get,
     libc::SYS_ioprio_set,
     libc::SYS_kill,
@@ -239,7 +241,6 @@ const CALLS: [i64; 246] = [
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
     libc::SYS_signalfd4,
-    libc::SYS_socketpair,
     libc::SYS_splice,
     libc::SYS_statfs,
     libc::SYS_statx,
@@ -337,7 +338,7 @@ impl Filters {
             arch,
         )?;
         let absent = SeccompFilter::new(
-            [(libc::SYS_clone3, Vec::new())].into(),
+            ABSENT.map(|call| (call, Vec::new())).into(),
             SeccompAction::Allow,
             SeccompAction::Errno(errno(libc::ENOSYS)),
             arch,
@@ -360,14 +361,16 @@ fn with_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::Error> {
     };
     let no_namespaces = rule(&[(0, SeccompCmpOp::MaskedEq(NEW_NAMESPACES), 0)])?;
     let request = REFUSED_REQUESTS.map(|request| (1, SeccompCmpOp::Ne, request));
-    Ok(vec![
+    let mut rules = vec![
         (libc::SYS_clone, vec![no_namespaces]),
-        // The other filter answers.
-        (libc::SYS_clone3, Vec::new()),
         (libc::SYS_ioctl, vec![rule(&request)?]),
         (libc::SYS_personality, one_of(0, &PERSONALITIES)?),
         (libc::SYS_socket, one_of(0, &SOCKET_FAMILIES)?),
-    ])
+        (libc::SYS_socketpair, one_of(0, &PAIR_FAMILIES)?),
+    ];
+    // The other filter answers.
+    rules.extend(ABSENT.map(|call| (call, Vec::new())));
+    Ok(rules)
 }
 
 fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::Error> {
@@ -385,7 +388,7 @@ const fn errno(number: i32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, io, net::UdpSocket, thread};
+    use std::{collections::BTreeSet, io, net::UdpSocket, os::unix::net::UnixStream, thread};
 
     use rustix::{
         io::Errno,
@@ -441,6 +444,71 @@ mod tests {
         assert_eq!(tried[0], Ok(()));
         assert_ne!(tried[1], Err(Errno::PERM), "a machine may have no IPv6");
         assert_eq!(tried[2..], [Err(Errno::PERM), Err(Errno::PERM)]);
+    }
+
+    /// The error of a call with these first arguments, which no kernel lets succeed.
+    #[expect(unsafe_code, reason = "the library offers no calls that cannot succeed")]
+    fn error_of(call: i64, arguments: [u64; 2]) -> Option<i32> {
+        // SAFETY: none of the calls that the tests make gets as far as to use memory.
+        let done = unsafe { libc::syscall(call, arguments[0], arguments[1], 0, 0, 0) };
+        (done < 0).then(|| io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+
+    /// Above what the kernel looks at.
+    const HIGH: u64 = 1 << 32;
+
+    #[test]
+    fn a_new_namespace_comes_with_no_process() {
+        // Together they make no sense to any kernel, so nothing is cloned where the filter fails.
+        let flags = (libc::CLONE_NEWUSER | libc::CLONE_FS).unsigned_abs().into();
+        for flags in [flags, flags | HIGH] {
+            let error = filtered(move || error_of(libc::SYS_clone, [flags, 0]));
+            assert_eq!(error, Some(libc::EPERM), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_put_into_a_terminal() {
+        let nowhere = u64::MAX;
+        for request in REFUSED_REQUESTS.into_iter().flat_map(|number| [number, number | HIGH]) {
+            let error = filtered(move || error_of(libc::SYS_ioctl, [nowhere, request]));
+            assert_eq!(error, Some(libc::EPERM), "{request:#x}");
+        }
+        let other = filtered(move || error_of(libc::SYS_ioctl, [nowhere, 0x5413]));
+        assert_eq!(other, Some(libc::EBADF), "the size of a terminal");
+    }
+
+    #[test]
+    fn only_some_personalities_can_be_had() {
+        let no_random_addresses = 0x0004_0000;
+        let error = filtered(move || error_of(libc::SYS_personality, [no_random_addresses, 0]));
+        assert_eq!(error, Some(libc::EPERM));
+        assert_eq!(filtered(|| error_of(libc::SYS_personality, [0xffff_ffff, 0])), None);
+    }
+
+    #[test]
+    fn some_calls_are_as_if_they_were_not_there() {
+        for call in ABSENT {
+            assert_eq!(filtered(move || error_of(call, [0, 0])), Some(libc::ENOSYS), "{call}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn calls_with_short_addresses_are_refused() {
+        let short = 0x4000_0000;
+        for call in [libc::SYS_getpid, libc::SYS_clone, libc::SYS_ioctl] {
+            let error = filtered(move || error_of(short | call, [u64::MAX, u64::MAX]));
+            assert_eq!(error, Some(libc::EPERM), "{call}");
+        }
+    }
+
+    #[test]
+    fn pairs_of_sockets_are_of_the_machine_only() {
+        assert!(filtered(UnixStream::pair).is_ok());
+        let vsock = 40;
+        let error = filtered(move || error_of(libc::SYS_socketpair, [vsock, 1]));
+        assert_eq!(error, Some(libc::EPERM));
     }
 
     #[test]

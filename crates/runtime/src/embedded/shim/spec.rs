@@ -18,18 +18,29 @@ const MIN_CPU_QUOTA: u64 = 1_000;
 const MAX_FILES: u64 = 1 << 20;
 const SOFT_FILES: u64 = 1 << 16;
 
+/// What the kernel counts per user and not per container, so it is little: root of the container is root of the
+/// machine. Bytes in message queues, signals that wait, and bytes that are locked in memory.
+const MAX_MESSAGES: u64 = 256 << 10;
+const MAX_SIGNALS: u64 = 1_024;
+const MAX_LOCKED: u64 = 64 << 10;
+
 /// What would tell too much of the machine.
-const MASKED: [&str; 13] = [
+const MASKED: [&str; 18] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/vmallocinfo",
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
     "/sys/fs/cgroup",
@@ -69,6 +80,7 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
     let memory = order.memory.saturating_add(order.storage);
     // Even root cannot give more than the machine allows.
     let files = getrlimit(Resource::Nofile).maximum.map_or(MAX_FILES, |most| most.min(MAX_FILES));
+    let ports: Vec<_> = order.ports.iter().map(u16::to_string).collect();
     let namespaces = ["pid", "mount", "uts", "ipc", "network", "cgroup"];
     json!({
         "ociVersion": "1.0.2",
@@ -91,7 +103,11 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
             },
             "rlimits": [
                 {"type": "RLIMIT_NOFILE", "soft": files.min(SOFT_FILES), "hard": files},
-                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                // None at all: with 0 the kernel still hands a dump to a program of the machine that asks for dumps.
+                {"type": "RLIMIT_CORE", "soft": 1, "hard": 1},
+                {"type": "RLIMIT_MSGQUEUE", "soft": MAX_MESSAGES, "hard": MAX_MESSAGES},
+                {"type": "RLIMIT_SIGPENDING", "soft": MAX_SIGNALS, "hard": MAX_SIGNALS},
+                {"type": "RLIMIT_MEMLOCK", "soft": MAX_LOCKED, "hard": MAX_LOCKED},
             ],
             "oomScoreAdj": 500,
         },
@@ -101,8 +117,13 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
             "cgroupsPath": order.control_group,
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            // No capability is there to take the low ports with.
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+            "sysctl": {
+                // No capability is there to take the low ports with.
+                "net.ipv4.ip_unprivileged_port_start": "0",
+                // A connection to a port where nobody listens would else be given that port now and then as its own, and
+                // reach itself.
+                "net.ipv4.ip_local_reserved_ports": ports.join(","),
+            },
             "resources": {
                 "devices": devices,
                 "pids": {"limit": order.pids},
@@ -117,6 +138,10 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
 fn cpu_quota(thousandths: u64) -> u64 {
     (thousandths.saturating_mul(CPU_PERIOD) / 1_000).max(MIN_CPU_QUOTA)
 }
+
+/// Where [`mounts`] mounts.
+pub(super) const MOUNT_POINTS: [&str; 6] =
+    ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"];
 
 fn mounts() -> Value {
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
@@ -173,6 +198,25 @@ mod tests {
         assert_eq!(resources["pids"]["limit"], 32);
         assert_eq!(cpu_quota(1), MIN_CPU_QUOTA);
         assert_eq!(cpu_quota(u64::MAX), u64::MAX / 1_000);
+    }
+
+    #[test]
+    fn every_mount_point_is_known() {
+        let mounts = mounts();
+        let points = mounts.as_array().unwrap().iter().map(|mount| &mount["destination"]);
+        assert!(points.eq(&MOUNT_POINTS));
+    }
+
+    #[test]
+    fn no_memory_is_dumped_and_what_users_share_is_little() {
+        let limits = spec(&order(), &user())["process"]["rlimits"].clone();
+        let hard = |kind: &str| {
+            let mut limits = limits.as_array().unwrap().iter();
+            limits.find(|limit| limit["type"] == kind).unwrap()["hard"].as_u64().unwrap()
+        };
+        assert_eq!(hard("RLIMIT_CORE"), 1);
+        let shared = ["RLIMIT_MSGQUEUE", "RLIMIT_SIGPENDING", "RLIMIT_MEMLOCK"].map(hard);
+        assert!(shared.iter().all(|limit| *limit <= 256 << 10), "{shared:?}");
     }
 
     #[test]

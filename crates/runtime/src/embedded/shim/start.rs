@@ -34,6 +34,9 @@ use crate::embedded::{
 /// The most bytes that a program which does not start may say about that.
 const MAX_REFUSAL: u64 = 4_096;
 
+/// How gladly the kernel kills this process where memory is short.
+const ADJUSTMENT: &str = "/proc/self/oom_score_adj";
+
 /// A container that runs.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -56,17 +59,23 @@ pub(super) fn start(folder: &RunFolder, order: &Order) -> Result<Started, ShimEr
     let listeners = forward::listen(&order.ports)?;
     let root = Root::mount(&folder.private(), order)?;
     let user = prepare(&root, order)?;
+    root.check_mount_points(spec::MOUNT_POINTS)?;
+    // The container's first process inherits what is open, and a folder that is leads out of its root.
+    let bundle = root.close();
     output::make(folder, user.user, user.group)?;
     let filters = Filters::compile()?;
     let (refusal, refuse) = pipe_with(PipeFlags::CLOEXEC).map_err(io_failed("make a pipe"))?;
-    let config = root.bundle.join("config.json");
+    let config = bundle.join("config.json");
     write_private(&config, Zeroizing::new(spec::spec(order, &user).to_string()).as_bytes())?;
     let group = ControlGroup::new(Hierarchies::read()?, &order.control_group);
-    let built = build(folder, &root.bundle, order, Launcher::new(filters, refuse));
-    // It holds the container's secrets, and nobody reads it again.
-    fs::remove_file(&config).map_err(failed("remove", &config))?;
-    let started =
-        built.and_then(|container| run(folder, container, refusal, listeners, group.clone()));
+    let started = build(folder, &bundle, order, Launcher::new(filters, refuse)).and_then(|built| {
+        let clean = || {
+            // It holds the container's secrets, and nobody reads it again.
+            fs::remove_file(&config).map_err(failed("remove", &config))?;
+            restore(&built.adjustment)
+        };
+        run(folder, built.container, clean, refusal, listeners, group.clone())
+    });
     if started.is_err() {
         // Nothing of it may wait for ever, and the first error says more than one of these.
         let _ = group.remove();
@@ -93,14 +102,14 @@ fn build(
     bundle: &Path,
     order: &Order,
     launcher: Launcher,
-) -> Result<Container, ShimError> {
+) -> Result<Built, ShimError> {
     let state = bundle.join("state");
     fs::create_dir(&state).map_err(failed("create", &state))?;
     let null = Path::new("/dev/null");
     let stdin = File::open(null).map_err(failed("open", null))?;
-    let adjustment = Path::new("/proc/self/oom_score_adj");
-    let before = fs::read(adjustment).map_err(failed("read", adjustment))?;
-    let built = ContainerBuilder::new(order.id.clone(), SyscallType::default())
+    let adjustment = Path::new(ADJUSTMENT);
+    let adjustment = fs::read(adjustment).map_err(failed("read", adjustment))?;
+    let container = ContainerBuilder::new(order.id.clone(), SyscallType::default())
         .with_root_path(state)?
         .with_executor(launcher)
         .with_stdin(stdin)
@@ -109,16 +118,28 @@ fn build(
         .validate_id()?
         .as_init(bundle)
         .with_systemd(false)
-        .build();
-    // The library changes this process together with the container.
-    set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(io_failed("be dumpable again"))?;
-    fs::write(adjustment, before).map_err(failed("write", adjustment))?;
-    Ok(built?)
+        .build()?;
+    Ok(Built { container, adjustment })
 }
 
+/// A container that waits, and what the library changed of this process while it made it.
+struct Built {
+    container: Container,
+    adjustment: Vec<u8>,
+}
+
+/// Makes this process what it was before the library changed it together with the container.
+fn restore(adjustment: &[u8]) -> Result<(), ShimError> {
+    set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(io_failed("be dumpable again"))?;
+    let path = Path::new(ADJUSTMENT);
+    Ok(fs::write(path, adjustment).map_err(failed("write", path))?)
+}
+
+/// Starts a container that waits. After an error, that of `clean` too, its process is gone.
 fn run(
     folder: &RunFolder,
     mut container: Container,
+    clean: impl FnOnce() -> Result<(), ShimError>,
     refusal: OwnedFd,
     listeners: Vec<(TcpListener, u16)>,
     group: ControlGroup,
@@ -127,6 +148,7 @@ fn run(
     let gone = || io_failed("watch the container")(io::Error::from(io::ErrorKind::NotFound));
     let number = number.ok_or_else(gone)?;
     let done = (|| {
+        clean()?;
         let init = ProcessId::of(number).ok_or_else(gone)?;
         let handle = init.open().map_err(io_failed("watch the container"))?.ok_or_else(gone)?;
         network::enter(init)?;

@@ -19,13 +19,18 @@ use super::{
     ShimError,
     forward::{Forwarder, MAX_CONNECTIONS},
     io_failed,
-    output::Log,
+    output::{Log, MAX_COPY},
     start::Started,
 };
 use crate::embedded::run::{Counters, RunFolder};
 
 /// How long connections may take to deliver what the container said last.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Bytes of output that are copied in a [`SPAN`]. The rest waits in the pipe and the container with it, because to copy
+/// is work of the shim, which the container's limits do not cover.
+const MAX_OUTPUT: usize = 4 << 20;
+const SPAN: Duration = Duration::from_secs(1);
 
 /// Events that are taken at once.
 const EVENTS: usize = 256;
@@ -90,7 +95,8 @@ pub(super) fn watch(folder: &RunFolder, started: Started) -> Result<OwnedFd, Shi
     poll.add(&handle, INIT, EventFlags::IN).map_err(waiting())?;
     poll.add(&output, OUTPUT, EventFlags::IN).map_err(waiting())?;
     forwarder.open(&poll).map_err(waiting())?;
-    Watch { poll, handle, output, log, forwarder }.run()
+    let budget = Budget { left: MAX_OUTPUT, until: Instant::now() + SPAN };
+    Watch { poll, handle, output, log, forwarder, budget, rests: false }.run()
 }
 
 struct Watch {
@@ -99,6 +105,26 @@ struct Watch {
     output: File,
     log: Log,
     forwarder: Forwarder,
+    budget: Budget,
+    /// Whether the output is not waited for until the budget is a new one.
+    rests: bool,
+}
+
+/// What may be copied until then.
+struct Budget {
+    left: usize,
+    until: Instant,
+}
+
+impl Budget {
+    /// Takes `copied` bytes off, of the next span where this one is over. Returns whether any are left.
+    fn take(&mut self, copied: usize, now: Instant) -> bool {
+        if now >= self.until {
+            *self = Self { left: MAX_OUTPUT, until: now + SPAN };
+        }
+        self.left = self.left.saturating_sub(copied);
+        self.left > 0
+    }
 }
 
 impl Watch {
@@ -112,27 +138,41 @@ impl Watch {
             self.turn(Some(end))?;
         }
         // A log that cannot be written must not change how the instance ended.
-        while self.log.copy(&self.output).unwrap_or(false) {}
+        while self.log.copy(&self.output).unwrap_or(0) > 0 {}
         Ok(self.handle)
     }
 
     /// Waits for events, not longer than `end`, and answers them. Returns whether the container has ended.
     fn turn(&mut self, end: Option<Instant>) -> Result<bool, ShimError> {
-        let wake = [self.forwarder.wake(), end].into_iter().flatten().min();
+        let rest = self.rests.then_some(self.budget.until);
+        let wake = [self.forwarder.wake(), rest, end].into_iter().flatten().min();
         let mut ended = false;
         for (key, flags) in self.poll.wait(wake).map_err(io_failed("wait for events"))? {
             match key {
                 INIT => ended = true,
-                // What cannot be written is lost; the container must not wait for ever.
-                OUTPUT => {
-                    let _ = self.log.copy(&self.output);
-                }
+                OUTPUT => self.copy_output()?,
                 _ => self.forwarder.answer(&self.poll, key, flags),
             }
+        }
+        if self.rests && Instant::now() >= self.budget.until {
+            self.rests = false;
+            self.poll
+                .add(&self.output, OUTPUT, EventFlags::IN)
+                .map_err(io_failed("wait for the output"))?;
         }
         self.forwarder.try_again(&self.poll);
         self.forwarder.publish();
         Ok(ended)
+    }
+
+    fn copy_output(&mut self) -> Result<(), ShimError> {
+        // What cannot be written is lost, and was work as well; the container must not wait for ever.
+        let copied = self.log.copy(&self.output).unwrap_or(MAX_COPY);
+        if !self.budget.take(copied, Instant::now()) {
+            self.poll.remove(&self.output).map_err(io_failed("leave the output alone"))?;
+            self.rests = true;
+        }
+        Ok(())
     }
 }
 
@@ -142,5 +182,21 @@ fn timeout(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_used_up_and_renewed_when_its_time_is_over() {
+        let now = Instant::now();
+        let mut budget = Budget { left: MAX_OUTPUT, until: now + SPAN };
+        assert!(budget.take(MAX_OUTPUT - 1, now));
+        assert!(!budget.take(MAX_COPY, now));
+        assert!(!budget.take(0, now + SPAN / 2));
+        assert!(budget.take(MAX_COPY, now + SPAN));
+        assert_eq!(budget.left, MAX_OUTPUT - MAX_COPY);
     }
 }

@@ -126,7 +126,7 @@ fn what_a_slow_caller_does_not_take_stays_with_the_service() {
         let Stage::Open(ends) = &connection.stage else { panic!("{connection:?}") };
         let [caller, container] = &**ends;
         assert!(!caller.pending.is_empty() && caller.pending.len() <= PIECE);
-        assert_eq!(container.interest, EventFlags::empty());
+        assert_eq!(container.interest, Some(EventFlags::empty()), "only its being gone");
     }
     drop(inner);
     caller.set_nonblocking(true).unwrap();
@@ -168,6 +168,23 @@ fn a_caller_that_has_said_all_still_gets_its_answer() {
 }
 
 #[test]
+fn whoever_has_an_answer_finds_it_counted() {
+    let service = service();
+    let mut turned = Loop::new(service.local_addr().unwrap(), 8);
+    let mut caller = turned.call();
+    let mut inner = accept(&mut turned, &service);
+    let open = |connection: &Connection| matches!(connection.stage, Stage::Open(_));
+    turned.until(|forwarder| forwarder.connections.values().all(open));
+    inner.write_all(b"answer").unwrap();
+    // The events alone, without what comes at the end of a turn.
+    for (key, flags) in turned.poll.wait(None).unwrap() {
+        turned.forwarder.answer(&turned.poll, key, flags);
+    }
+    caller.read_exact(&mut [0; 6]).unwrap();
+    assert_eq!(turned.counted(), (0, 6));
+}
+
+#[test]
 fn callers_beyond_the_bound_have_their_turn_when_others_leave() {
     let service = service();
     let mut turned = Loop::new(service.local_addr().unwrap(), 2);
@@ -196,4 +213,82 @@ fn after_the_end_callers_are_left_once_they_know_all() {
     caller.read_to_string(&mut said).unwrap();
     assert_eq!(said, "goodbye");
     assert!(TcpStream::connect(turned.at).is_err());
+}
+
+/// A caller that has said all, to a service that says nothing.
+fn half_open(turned: &mut Loop, service: &TcpListener) -> (TcpStream, TcpStream) {
+    let caller = turned.call();
+    caller.shutdown(Shutdown::Write).unwrap();
+    let inner = accept(turned, service);
+    turned.until(|forwarder| {
+        let mut stages = forwarder.connections.values().map(|connection| &connection.stage);
+        stages.any(|stage| matches!(stage, Stage::Open(ends) if ends[1].told_all))
+    });
+    (caller, inner)
+}
+
+#[test]
+fn a_caller_that_said_all_and_then_went_is_let_go() {
+    let service = service();
+    let mut turned = Loop::new(service.local_addr().unwrap(), 8);
+    let (caller, _silent) = half_open(&mut turned, &service);
+    // Closed so, it does not wait for an answer.
+    sockopt::set_socket_linger(&caller, Some(Duration::ZERO)).unwrap();
+    drop(caller);
+    turned.until(Forwarder::is_idle);
+}
+
+#[test]
+fn a_service_that_said_all_and_then_went_is_let_go() {
+    let service = service();
+    let mut turned = Loop::new(service.local_addr().unwrap(), 8);
+    let mut caller = turned.call();
+    let mut inner = accept(&mut turned, &service);
+    inner.write_all(b"answer").unwrap();
+    inner.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    caller.set_nonblocking(true).unwrap();
+    turned.until(|_| caller.read_to_string(&mut answer).is_ok());
+    sockopt::set_socket_linger(&inner, Some(Duration::ZERO)).unwrap();
+    drop(inner);
+    turned.until(Forwarder::is_idle);
+    assert_eq!(answer, "answer");
+}
+
+#[test]
+fn what_does_nothing_for_long_is_let_go() {
+    let service = service();
+    let mut turned = Loop::new(service.local_addr().unwrap(), 8);
+    let _silent = half_open(&mut turned, &service);
+    let (_idle, _inner) = (turned.call(), accept(&mut turned, &service));
+    let open = |connection: &Connection| matches!(connection.stage, Stage::Open(_));
+    turned.until(|forwarder| forwarder.connections.values().all(open));
+    let now = Instant::now();
+    turned.forwarder.let_idle_go(now + HALF_OPEN / 2);
+    assert_eq!(turned.forwarder.connections.len(), 2);
+    turned.forwarder.let_idle_go(now + HALF_OPEN);
+    assert_eq!(turned.forwarder.connections.len(), 1);
+    turned.forwarder.let_idle_go(now + IDLE);
+    assert!(turned.forwarder.is_idle());
+}
+
+#[test]
+fn less_is_read_at_once_where_much_waits() {
+    let service = service();
+    let mut turned = Loop::new(service.local_addr().unwrap(), 8);
+    turned.forwarder.pending = MAX_PENDING;
+    let _caller = turned.call();
+    let mut inner = accept(&mut turned, &service);
+    inner.set_nonblocking(true).unwrap();
+    let piece = vec![7; PIECE];
+    turned.until(|forwarder| {
+        // Refused where the sockets are full.
+        let _ = inner.write(&piece);
+        forwarder.connections.values().any(|connection| connection.pending() > 0)
+    });
+    let waiting: usize = turned.forwarder.connections.values().map(Connection::pending).sum();
+    assert!((1..=SMALL_PIECE).contains(&waiting), "{waiting}");
+    assert_eq!(turned.forwarder.pending, MAX_PENDING + waiting);
+    turned.forwarder.begin_to_end();
+    assert_eq!(turned.forwarder.pending, waiting);
 }
