@@ -252,3 +252,19 @@ fn what_the_machine_unmounts_is_not_held() {
         assert!(shims().contains("overlay roadstead"));
     });
 }
+
+#[test]
+fn what_a_shim_keeps_for_itself_is_not_swapped_out() {
+    with_engine(async |fixture| {
+        fixture.start("sleep 600").await;
+        let shim = fixture.shims()[0];
+        let mounts = fs::read_to_string(format!("/proc/{shim}/mountinfo")).unwrap();
+        let private = mounts.lines().find(|line| line.contains("/private ")).unwrap();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut parts = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+        let can = (parts.next().unwrap(), parts.next().unwrap()) >= (6, 4);
+        assert_eq!(private.contains("noswap"), can, "{private}");
+        let name = fs::read_to_string(format!("/proc/{shim}/comm")).unwrap();
+        assert_eq!(name, "roadstead\n");
+    });
+}

@@ -154,6 +154,10 @@ pub fn answer() -> Option<ExitCode> {
         .find(|known| task.as_ref().is_some_and(|task| task == known.name()));
     let (Some(task), Some(folder)) = (task, folder) else { return Some(ExitCode::from(2)) };
     let is_protected = arguments.next().is_some_and(|argument| argument == protect::ARGUMENT);
+    if is_protected {
+        // It has that of the descriptor it was started from. A list of processes is all that it matters to.
+        let _ = rustix::thread::set_name(c"roadstead");
+    }
     let done = match task {
         // A container's first process is a copy of this one until it starts its program.
         Task::Start | Task::Probe if !is_protected => Err(protect::start_again(task, &folder)),
