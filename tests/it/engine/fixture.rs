@@ -157,8 +157,14 @@ impl Fixture {
     pub(super) async fn kill_shim(&self) {
         let shims = self.shims();
         assert_eq!(shims.len(), 1, "{shims:?}");
+        let number = shims[0].as_raw_nonzero();
         kill_process(shims[0], Signal::KILL).unwrap();
-        self.until(async || self.shims().is_empty().then_some(())).await;
+        // Its command line goes before its files do, and a lock is held by its files.
+        self.until(async || {
+            let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.starts_with(" Z")).then_some(())
+        })
+        .await;
     }
 
     /// What a file of an instance's control group says; `None` where this machine has no such file.
