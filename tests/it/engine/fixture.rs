@@ -44,8 +44,9 @@ pub(super) fn with_engine(test: impl AsyncFnOnce(&mut Fixture)) {
     let mut fixture = Fixture { home, engine };
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut fixture))));
     let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(fixture.clean())));
-    drop(fixture);
+    // Waits for what goes on in the background, which may still write into the folder.
     drop(runtime);
+    drop(fixture);
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
