@@ -62,7 +62,7 @@ async fn a_fetch_that_failed_goes_on_where_it_stopped() {
     assert!(matches!(error, ContentError::Absent { cid } if cid == missing), "{error}");
     assert_eq!(into.pins().await.unwrap(), []);
 
-    // What came before the failure need not be all the rest; the second source is asked for no more than is missing.
+    // Of what was under way at the failure, some may still be written after it was counted here.
     let mut here = 0;
     for (cid, _) in &graph.blocks {
         here += usize::from(into.has(cid).await.unwrap());
@@ -71,7 +71,7 @@ async fn a_fetch_that_failed_goes_on_where_it_stopped() {
     let second = Arc::new(Memory::of(&graph));
     let sources = [Arc::clone(&second) as Arc<dyn BlockSource>];
     fetch(&graph.root(), &sources, &into, &LIMITS, &quiet).await.unwrap();
-    assert_eq!(second.asked(), graph.blocks.len() - here);
+    assert!((1..=graph.blocks.len() - here).contains(&second.asked()), "{}", second.asked());
     assert!(graph.is_in(&into).await);
 }
 
