@@ -54,7 +54,7 @@ async fn a_voucher_signed_here_settles_there() {
             usage_root: B256::repeat_byte(7),
         };
         let payment = market.local.market.contracts.payment;
-        let digest = voucher_digest(31_337, payment, job, &bill);
+        let digest = voucher_digest(&market.local.market.domain(), job, &bill);
         let settle = |wallet: &Wallet| {
             let signature = signer(wallet).sign_hash_sync(&digest).unwrap();
             let call = Payment::settleCall {

@@ -9,5 +9,5 @@ mod digest;
 mod revert;
 
 pub use bindings::{Payment, Registry, TestToken};
-pub use digest::{job_id, voucher_digest};
+pub use digest::{job_id, receipt_digest, receipt_root, recover, session_digest, voucher_digest};
 pub use revert::Revert;

@@ -31,7 +31,7 @@ pub(crate) fn opening(market: &Market, log: &Log) -> Result<(JobId, JobEvent), C
     let event = decode::<Payment::Opened>(log)?;
     let terms = Terms::from(event.terms);
     let id = JobId(event.job);
-    if job_id(market.chain_id, market.contracts.payment, &terms) != id {
+    if job_id(&market.domain(), &terms) != id {
         return Err(malformed("eth_getLogs", format!("job {id} was opened with other terms")));
     }
     let source = event.source.to_vec();

@@ -73,7 +73,7 @@ impl ChainReader for MarketClient {
     }
 
     fn job_id(&self, terms: &Terms) -> JobId {
-        job_id(self.market.chain_id, self.market.contracts.payment, terms)
+        job_id(&self.market.domain(), terms)
     }
 
     async fn job(&self, job: JobId) -> Result<Job, ChainError> {

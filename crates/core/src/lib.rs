@@ -10,6 +10,7 @@ mod book;
 mod duty;
 mod event;
 pub mod ports;
+pub mod protocol;
 
 pub use admission::{Offer, Refusal, admit};
 pub use billing::{PRICE_UNIT, cost_of, rate_per_hour};

@@ -5,6 +5,8 @@ mod content;
 mod endpoints;
 mod engine;
 mod layers;
+mod link;
+mod signer;
 
 pub use chain::{
     Call, ChainError, ChainEvents, ChainReader, ChainWriter, EventFilter, Head, Mined, Party,
@@ -17,3 +19,5 @@ pub use engine::{
     Phase, Usage,
 };
 pub use layers::{Layer, LayerReader, LayerSource, OpenError};
+pub use link::{JobLink, JobService, LinkError};
+pub use signer::{SignError, Signer};

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// A sum in base units of the market's token: 0 ..= 2^96 - 1, the range of the contracts' `uint96`. Serialised as that
 /// whole number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(into = "u128", try_from = "u128")]
 pub struct TokenAmount(u128);
 
 /// Why a number is not a token amount.
@@ -48,6 +50,20 @@ impl TokenAmount {
     /// The difference, or nothing where `other` is the larger.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<TokenAmount> for u128 {
+    fn from(amount: TokenAmount) -> Self {
+        amount.0
+    }
+}
+
+impl TryFrom<u128> for TokenAmount {
+    type Error = AmountError;
+
+    fn try_from(units: u128) -> Result<Self, AmountError> {
+        Self::new(units)
     }
 }
 
@@ -132,6 +148,10 @@ mod tests {
         assert_eq!(TokenAmount::new(1 << 96), Err(AmountError::TooLarge));
         assert_eq!(TokenAmount::MAX.checked_add(TokenAmount::new(1).unwrap()), None);
         assert_eq!(TokenAmount::try_from(U256::MAX), Err(AmountError::TooLarge));
+        let written = serde_json::to_string(&TokenAmount::MAX).unwrap();
+        assert_eq!(written, "79228162514264337593543950335");
+        assert_eq!(serde_json::from_str::<TokenAmount>(&written).unwrap(), TokenAmount::MAX);
+        assert!(serde_json::from_str::<TokenAmount>("79228162514264337593543950336").is_err());
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, ImageReference, Resources, Seconds, Workload};
+use crate::{Container, ImageReference, Resources, Seconds, Tariff, Workload};
 
 /// The version that this build writes and reads.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -61,6 +61,15 @@ impl Bundle {
             return Err(BundleFormatError::Version { found: version });
         }
         serde_json::from_slice(text).map_err(malformed)
+    }
+
+    /// What its job is metered by.
+    pub const fn tariff(&self) -> Tariff {
+        Tariff {
+            interval: self.interval,
+            reservation: self.workload.reservation,
+            prices: self.prices,
+        }
     }
 }
 

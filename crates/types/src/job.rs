@@ -40,7 +40,8 @@ pub struct JobKey {
 }
 
 /// What both sides agree on when a job is opened. Calldata and event only: the chain stores none of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Terms {
     /// Who pays; the refund is credited to it.
     pub publisher: Address,
@@ -63,7 +64,8 @@ pub struct Terms {
 }
 
 /// The escrow's storage slot of one job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Job {
     /// All that was ever put in; equals `paid` once the job is closed.
     pub deposit: TokenAmount,
@@ -105,7 +107,8 @@ impl Job {
 }
 
 /// What a signer accepts: all that is due up to a moment, and the reading it follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bill {
     /// All that is due since the start, the start fee included.
     pub cumulative: TokenAmount,

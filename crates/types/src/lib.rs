@@ -1,5 +1,5 @@
-//! The words of the market: ids, money, time, terms of a job, workloads and their manifests, bundles, a provider's
-//! entry, the market file.
+//! The words of the market: ids, money, time, terms of a job, workloads and their manifests, bundles, receipts and
+//! vouchers, a provider's entry, the market file.
 //!
 //! Plain data and its validation. Nothing here does input or output, knows a chain client, or keeps state. An amount,
 //! an endpoint, a manifest and a market file are checked when they are made; what only the contracts can judge, such
@@ -15,10 +15,13 @@ mod job;
 mod manifest;
 mod market;
 mod profile;
+mod receipt;
 mod registration;
 mod resources;
 mod rules;
 mod secret;
+mod session;
+mod signature;
 mod time;
 mod workload;
 
@@ -33,9 +36,13 @@ pub use instance::{InstanceId, InvalidInstanceId};
 pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};
 pub use manifest::{Manifest, ManifestContainer, ManifestError, Problem};
 pub use market::{Contracts, Market, MarketError};
+pub use multiaddr::PeerId;
 pub use profile::{PROFILE_VERSION, Profile};
+pub use receipt::{Receipt, SignedReceipt, Tariff, Voucher};
 pub use registration::{EncryptionKey, Endpoint, EndpointError, KeyKind, Registration};
 pub use resources::{Resource, Resources};
 pub use secret::{ChunkKey, SecretText};
+pub use session::{Session, SignedSession};
+pub use signature::{Domain, InvalidSignature, Signature};
 pub use time::{Seconds, Timestamp};
 pub use workload::{Container, Workload};

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use crate::Token;
+use crate::{Domain, Token};
 
 /// Which contracts on which chain make one market, and how to reach them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,11 @@ impl Market {
             from_block: file.chain.from_block,
             confirmations: file.chain.confirmations,
         })
+    }
+
+    /// Where its signatures count.
+    pub const fn domain(&self) -> Domain {
+        Domain { chain: self.chain_id, contract: self.contracts.payment }
     }
 
     /// Writes a market file.

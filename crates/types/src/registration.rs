@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use alloy_primitives::B256;
-use multiaddr::{Multiaddr, Protocol};
+use multiaddr::{Multiaddr, PeerId, Protocol};
 
 /// A multiaddr that ends in the peer's id, at most 256 bytes in its binary form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,19 @@ impl Endpoint {
             return Err(EndpointError::TooLong { length: bytes.len() });
         }
         Multiaddr::try_from(bytes.to_vec()).map_err(EndpointError::Malformed).and_then(Self::new)
+    }
+
+    /// Whom it leads to.
+    pub fn peer(&self) -> PeerId {
+        match self.0.iter().last() {
+            Some(Protocol::P2p(peer)) => peer,
+            _ => unreachable!("an endpoint ends in a peer"),
+        }
+    }
+
+    /// The whole address.
+    pub const fn address(&self) -> &Multiaddr {
+        &self.0
     }
 
     /// The binary form.

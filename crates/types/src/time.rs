@@ -31,7 +31,9 @@ impl fmt::Display for Seconds {
 }
 
 /// A moment in chain time: seconds since 1970, as block timestamps count them. 32 bits, as in the contracts: ends in 2106.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub u32);
 
@@ -39,6 +41,16 @@ impl Timestamp {
     /// The moment of a block whose header says `seconds`; the last one that can be expressed where that is later.
     pub fn from_block(seconds: u64) -> Self {
         Self(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
+    /// The span since an earlier moment; nothing where that is the later one.
+    pub const fn since(self, earlier: Self) -> Seconds {
+        Seconds(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment so much later; saturates.
+    pub const fn after(self, span: Seconds) -> Self {
+        Self(self.0.saturating_add(span.0))
     }
 }
 

@@ -12,7 +12,7 @@ use roadstead_core::{
     ports::{ChainError, ChainEvents, EventFilter, Party},
 };
 use roadstead_types::{
-    Contracts, JobId, JobStatus, Market, Seconds, Terms, Timestamp, Token, TokenAmount,
+    Contracts, Domain, JobId, JobStatus, Market, Seconds, Terms, Timestamp, Token, TokenAmount,
 };
 
 use crate::node::{Node, timestamp};
@@ -58,7 +58,7 @@ fn terms(salt: u64, provider: Address) -> Terms {
 }
 
 fn id(salt: u64, provider: Address) -> JobId {
-    job_id(31_337, PAYMENT, &terms(salt, provider))
+    job_id(&Domain { chain: 31_337, contract: PAYMENT }, &terms(salt, provider))
 }
 
 fn opened(salt: u64, provider: Address) -> (Address, LogData) {
