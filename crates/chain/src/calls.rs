@@ -35,6 +35,24 @@ pub(crate) fn encode(market: &Market, call: &Call) -> (Address, Bytes) {
             let claim = Payment::claimStartFeeCall { terms: terms.into(), payOut: true };
             (payment, claim.abi_encode())
         }
+        Call::Settle { terms, voucher } => {
+            let settle = Payment::settleCall {
+                terms: terms.into(),
+                bill: (&voucher.bill).into(),
+                signature: voucher.signature.0.into(),
+                payOut: true,
+            };
+            (payment, settle.abi_encode())
+        }
+        Call::SettleAndClose { terms, voucher } => {
+            let close = Payment::settleAndCloseCall {
+                terms: terms.into(),
+                bill: (&voucher.bill).into(),
+                signature: voucher.signature.0.into(),
+                payOut: true,
+            };
+            (payment, close.abi_encode())
+        }
         Call::Decline(terms) => {
             (payment, Payment::declineCall { terms: terms.into() }.abi_encode())
         }

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use roadstead_abi::Payment;
 use roadstead_core::{
     BlockRef, Cursor, EventBatch, JobEvent, Located,
-    ports::{ChainError, ChainEvents, EventFilter, Party},
+    ports::{ChainError, ChainEvents, EventFilter, Head, Party},
 };
 use roadstead_types::{JobId, Timestamp};
 
@@ -51,9 +51,13 @@ impl ChainEvents for MarketClient {
         cursor: &Cursor,
         filter: &EventFilter,
     ) -> Result<EventBatch, ChainError> {
-        let head = self.connection().head().await?.block;
-        let unchanged =
-            EventBatch { undone_from: None, events: Vec::new(), cursor: cursor.clone() };
+        let Head { block: head, timestamp } = self.connection().head().await?;
+        let unchanged = EventBatch {
+            undone_from: None,
+            events: Vec::new(),
+            cursor: cursor.clone(),
+            head: timestamp,
+        };
         if cursor.last().is_some_and(|last| head.number < last.number) {
             // A node that lags behind, or a shorter chain that is still to grow: neither undoes anything yet.
             return Ok(unchanged);
@@ -73,7 +77,7 @@ impl ChainEvents for MarketClient {
             match self.read(from, to, head, filter).await {
                 Ok((last, events)) => {
                     let cursor = unchanged.cursor.advanced_to(last);
-                    return Ok(EventBatch { undone_from, events, cursor });
+                    return Ok(EventBatch { undone_from, events, cursor, head: timestamp });
                 }
                 // Nodes limit the blocks or the logs of one answer, each in its own words.
                 Err(ChainError::Rpc { operation: GET_LOGS, .. }) if to > from => {

@@ -95,6 +95,12 @@ impl ChainReader for MarketClient {
         self.view(self.market.token.address, &call).await
     }
 
+    async fn operator(&self, account: Address) -> Result<Option<Address>, ChainError> {
+        let call = Payment::operatorOfCall { account };
+        let operator = self.view(self.market.contracts.payment, &call).await?;
+        Ok(Some(operator).filter(|operator| !operator.is_zero()))
+    }
+
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError> {
         let registry = self.market.contracts.registry;
         if !self.view(registry, &Registry::isRegisteredCall { provider }).await? {

@@ -3,9 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use alloy::{
-    primitives::{Address, hex},
-    signers::local::PrivateKeySigner,
+    primitives::{Address, B256, hex},
+    signers::{SignerSync, local::PrivateKeySigner},
 };
+use async_trait::async_trait;
+use roadstead_core::ports::{SignError, Signer};
+use roadstead_types::Signature;
 use zeroize::Zeroizing;
 
 /// A secp256k1 key. `Debug` shows its address alone.
@@ -36,6 +39,21 @@ impl Wallet {
 
     pub(crate) const fn signer(&self) -> &PrivateKeySigner {
         &self.0
+    }
+}
+
+#[async_trait]
+impl Signer for Wallet {
+    fn address(&self) -> Address {
+        self.0.address()
+    }
+
+    async fn sign(&self, digest: &B256) -> Result<Signature, SignError> {
+        let signed = self
+            .0
+            .sign_hash_sync(digest)
+            .map_err(|error| SignError { address: self.0.address(), source: Box::new(error) })?;
+        Ok(Signature(signed.as_bytes()))
     }
 }
 

@@ -23,6 +23,15 @@ pub fn rate_per_hour(
     TokenAmount::try_from(per_hour.div_ceil(U256::from(PRICE_UNIT))).ok()
 }
 
+/// What is due for totals: `floor(sum(total[i] x price[i]) / 10^12)`. `None` where it is no amount of 96 bits.
+pub fn due_for(total: &Resources<u64>, prices: &Resources<u128>) -> Option<TokenAmount> {
+    // Six products of 64 and 128 bits are below 2^195.
+    let sum = Resource::ALL.iter().fold(U256::ZERO, |sum, resource| {
+        sum + U256::from(total.get(*resource)) * U256::from(prices.get(*resource))
+    });
+    TokenAmount::try_from(sum / U256::from(PRICE_UNIT)).ok()
+}
+
 /// What a span costs at an hourly rate, rounded up; the largest amount where it is more.
 pub fn cost_of(rate_per_hour: TokenAmount, span: Seconds) -> TokenAmount {
     let cost = U256::from(rate_per_hour.units()) * U256::from(span.0);

@@ -1,13 +1,15 @@
 //! The jobs that a client follows, folded from events, with what it takes to undo them.
 //!
-//! Owns nothing durable: after a crash the same events, read again from the cursor's start, make the same book. It is
-//! bounded by the jobs that are open and by the events that a reorganisation could still undo.
+//! Owns nothing durable: whoever keeps it writes what a batch changed in one transaction with the batch's cursor. The same
+//! events, read again from the cursor's start, make the same book. It is bounded by the jobs that are open and by the
+//! events that a reorganisation could still undo.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roadstead_types::{Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
+use serde::{Deserialize, Serialize};
 
-use crate::event::{BlockRef, EventBatch, JobEvent, Located, Opening};
+use crate::event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};
 
 /// The jobs of one client.
 #[derive(Debug, Default)]
@@ -17,25 +19,29 @@ pub struct JobBook {
 }
 
 /// One job as the events tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JobRecord {
     terms: Terms,
     source: Vec<u8>,
     opened_in: BlockRef,
+    opened_at: Timestamp,
     /// The slot after the events that are final.
     settled: Job,
     /// Events that can still be undone.
     recent: VecDeque<Located<JobEvent>>,
     job: Job,
+    #[serde(skip)]
     acted_in: Option<u64>,
 }
 
 impl JobRecord {
-    fn new(opening: &Opening, opened_in: BlockRef) -> Self {
+    fn new(opening: &Opening, opened_in: BlockRef, opened_at: Timestamp) -> Self {
         Self {
             terms: opening.terms.clone(),
             source: opening.source.clone(),
             opened_in,
+            opened_at,
             settled: Job::default(),
             recent: VecDeque::new(),
             job: Job::default(),
@@ -61,6 +67,11 @@ impl JobRecord {
     /// The block that opened it.
     pub const fn opened_in(&self) -> BlockRef {
         self.opened_in
+    }
+
+    /// The time of that block.
+    pub const fn opened_at(&self) -> Timestamp {
+        self.opened_at
     }
 
     fn push(&mut self, event: Located<JobEvent>) {
@@ -98,9 +109,11 @@ impl JobRecord {
 
 impl JobBook {
     /// Takes in a batch. A batch, or an event, that comes twice changes nothing the second time. A job whose close
-    /// cannot be undone any more leaves the book.
-    pub fn apply(&mut self, batch: EventBatch) {
+    /// cannot be undone any more leaves the book. Returns the jobs whose records changed, or went.
+    pub fn apply(&mut self, batch: EventBatch) -> BTreeSet<JobId> {
+        let mut changed = BTreeSet::new();
         if let Some(block) = batch.undone_from {
+            changed.extend(self.jobs.keys());
             self.jobs.retain(|_, record| record.opened_in.number < block);
             for record in self.jobs.values_mut() {
                 record.undo_from(block);
@@ -108,8 +121,9 @@ impl JobBook {
         }
         for event in batch.events {
             let Located { block, timestamp, log_index, item: (id, item) } = event;
+            changed.insert(id);
             if let JobEvent::Opened(opening) = &item {
-                let opened = || JobRecord::new(opening, block);
+                let opened = || JobRecord::new(opening, block, timestamp);
                 self.jobs.entry(id).or_insert_with(opened);
             }
             if let Some(record) = self.jobs.get_mut(&id) {
@@ -117,11 +131,23 @@ impl JobBook {
             }
         }
         let horizon = batch.cursor.horizon();
-        self.jobs.retain(|_, record| {
+        self.jobs.retain(|id, record| {
             record.settle_before(horizon);
+            if record.is_over() {
+                changed.insert(*id);
+            }
             !record.is_over()
         });
         self.read_up_to = batch.cursor.next();
+        changed
+    }
+
+    /// The book that was kept with `cursor`.
+    pub fn restored(
+        records: impl IntoIterator<Item = (JobId, JobRecord)>,
+        cursor: &Cursor,
+    ) -> Self {
+        Self { jobs: records.into_iter().collect(), read_up_to: cursor.next() }
     }
 
     /// Every job, by id.

@@ -2,9 +2,11 @@
 
 use alloy_primitives::B256;
 use roadstead_types::{JobId, Terms, Timestamp, TokenAmount};
+use serde::{Deserialize, Serialize};
 
 /// One block: its number, and its hash because a number alone does not survive a reorganisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BlockRef {
     /// Height.
     pub number: u64,
@@ -13,7 +15,8 @@ pub struct BlockRef {
 }
 
 /// Something with its place in the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Located<T> {
     /// The block that holds it.
     pub block: BlockRef,
@@ -26,7 +29,8 @@ pub struct Located<T> {
 }
 
 /// How a job came to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Opening {
     /// What both sides agreed on.
     pub terms: Terms,
@@ -37,7 +41,8 @@ pub struct Opening {
 }
 
 /// What the escrow said about one job. Sums are totals after the event, not differences.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobEvent {
     /// The job was opened.
     Opened(Box<Opening>),
@@ -75,7 +80,8 @@ pub enum JobEvent {
 /// How far a client has read, and the blocks it remembers to notice that the chain was reorganised.
 ///
 /// To be stored in one transaction with the effect of the batch that it came with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cursor {
     start: u64,
     next: u64,
@@ -143,6 +149,8 @@ pub struct EventBatch {
     pub events: Vec<Located<(JobId, JobEvent)>>,
     /// Where to go on.
     pub cursor: Cursor,
+    /// The time of the newest block, which may be ahead of the cursor.
+    pub head: Timestamp,
 }
 
 #[cfg(test)]

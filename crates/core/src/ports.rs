@@ -4,6 +4,7 @@ mod chain;
 mod content;
 mod endpoints;
 mod engine;
+mod intents;
 mod layers;
 mod link;
 mod signer;
@@ -18,6 +19,7 @@ pub use engine::{
     Capabilities, Engine, EngineError, FreezeReason, InstanceSpec, Limits, Network, Observation,
     Phase, Usage,
 };
+pub use intents::{Intent, IntentError, Intents};
 pub use layers::{Layer, LayerReader, LayerSource, OpenError};
 pub use link::{JobLink, JobService, LinkError};
 pub use signer::{SignError, Signer};

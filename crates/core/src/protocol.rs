@@ -15,7 +15,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use alloy_primitives::B256;
-use roadstead_types::{JobId, PeerId, Seconds, SignedReceipt, SignedSession, TokenAmount, Voucher};
+use roadstead_types::{JobId, Seconds, SignedReceipt, SignedSession, TokenAmount, Voucher};
 use serde::{Deserialize, Serialize};
 
 /// The name of the protocol on the peer network.

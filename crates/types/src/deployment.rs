@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::JobKey;
+use crate::{JobKey, Tariff, Terms, TokenAmount};
 
 /// The publisher's own name for a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,4 +23,21 @@ pub struct Deployment {
     pub id: DeploymentId,
     /// Its jobs, in the order of opening.
     pub jobs: Vec<JobKey>,
+}
+
+/// A job that was prepared: all that it takes to open it, and to follow it once it is open. Made durable before anything
+/// is sent, so that preparing again finds the same job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobPlan {
+    /// Which job it is, or will be.
+    pub key: JobKey,
+    /// What both sides agree on.
+    pub terms: Terms,
+    /// What it may cost at most.
+    pub deposit: TokenAmount,
+    /// The hint where the bundle can be fetched.
+    pub source: String,
+    /// What the bundle, which only provider and publisher can open, says of the metering.
+    pub tariff: Tariff,
 }

@@ -30,7 +30,7 @@ pub use bundle::{
     BUNDLE_VERSION, Bundle, BundleBinding, BundleFormatError, BundledContainer, Start,
 };
 pub use cid::Cid;
-pub use deployment::{Deployment, DeploymentId};
+pub use deployment::{Deployment, DeploymentId, JobPlan};
 pub use image::{ChunkRef, ImageId, ImageKey, ImageReference, InvalidImageId};
 pub use instance::{InstanceId, InvalidInstanceId};
 pub use job::{Bill, Job, JobId, JobKey, JobStatus, Terms};

@@ -48,7 +48,12 @@ fn batch(
     events: Vec<Located<(JobId, JobEvent)>>,
     read: BlockRef,
 ) -> EventBatch {
-    EventBatch { undone_from, events, cursor: Cursor::starting_at(0).advanced_to(read) }
+    EventBatch {
+        undone_from,
+        events,
+        cursor: Cursor::starting_at(0).advanced_to(read),
+        head: Timestamp(0),
+    }
 }
 
 #[test]

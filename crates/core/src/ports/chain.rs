@@ -5,8 +5,9 @@ use std::error::Error;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 use roadstead_abi::Revert;
-use roadstead_types::{Job, JobId, Registration, Terms, Timestamp, TokenAmount};
+use roadstead_types::{Job, JobId, Registration, Terms, Timestamp, TokenAmount, Voucher};
 
+use super::IntentError;
 use crate::event::{BlockRef, Cursor, EventBatch};
 
 /// The newest block.
@@ -130,6 +131,9 @@ pub trait ChainReader: Send + Sync {
     /// How many tokens the escrow may pull from an account's wallet, in base units.
     async fn token_allowance(&self, account: Address) -> Result<U256, ChainError>;
 
+    /// The account that may act for another one, if it named any.
+    async fn operator(&self, account: Address) -> Result<Option<Address>, ChainError>;
+
     /// A provider's entry.
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError>;
 }
@@ -168,6 +172,20 @@ pub enum Call {
     },
     /// Take the start fee into the wallet.
     ClaimStartFee(Terms),
+    /// Take what a voucher pays into the wallet.
+    Settle {
+        /// Of the job.
+        terms: Terms,
+        /// The bill and its signature.
+        voucher: Voucher,
+    },
+    /// The same, and close the job.
+    SettleAndClose {
+        /// Of the job.
+        terms: Terms,
+        /// The bill and its signature.
+        voucher: Voucher,
+    },
     /// Close a job and give back what was not paid.
     Decline(Terms),
     /// Give notice.
@@ -192,6 +210,8 @@ impl Call {
             Self::Approve { .. } => "approve",
             Self::Open { .. } => "open",
             Self::ClaimStartFee(_) => "claimStartFee",
+            Self::Settle { .. } => "settle",
+            Self::SettleAndClose { .. } => "settleAndClose",
             Self::Decline(_) => "decline",
             Self::BeginClose(_) => "beginClose",
             Self::Finalize(_) => "finalize",
@@ -249,6 +269,15 @@ pub enum WriteError {
         /// Per unit of gas.
         limit: u128,
     },
+    /// It could not be written down before it is sent, so it was not sent.
+    #[error("{call} was not sent")]
+    Intent {
+        /// The function.
+        call: String,
+        /// Why.
+        #[source]
+        source: IntentError,
+    },
     /// Nothing mined the transaction in time.
     #[error("{call} was sent as {transaction} but not mined within {seconds} s")]
     NotMined {
@@ -266,6 +295,10 @@ pub enum WriteError {
 pub trait ChainWriter: Send + Sync {
     /// The account that pays for and signs the transactions.
     fn account(&self) -> Address;
+
+    /// Brings to an end what an earlier process has signed: sends the same bytes again and waits until each is in a
+    /// block or never will be. To be called before anything else is sent.
+    async fn resume(&self) -> Result<(), WriteError>;
 
     /// Sends a call and waits until it is in a block.
     async fn submit(&self, call: Call) -> Result<Mined, WriteError>;

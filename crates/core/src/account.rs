@@ -1,0 +1,455 @@
+//! What a provider knows of the money of one job: its meter, the receipts it signed, the bills that were accepted.
+//!
+//! ```text
+//!            receipt            two unaccepted, or the deposit used up
+//!  current ──────────> unaccepted ─────────────────────────────────────> paused
+//!     ^                    │                                               │
+//!     └───── voucher ──────┴──────────────── voucher, top-up ──────────────┘
+//!
+//!  any ── ordered, closing, or nothing left for the grace time ──> ending ── last receipt ──> final
+//! ```
+//!
+//! Whoever keeps it writes it down, together with the receipt that a step made, before acting on the step. A process that
+//! ends in between has signed nothing, and the counters went on: the next reading covers the longer span. A number of
+//! a receipt is used once.
+
+use std::fmt;
+
+use alloy_primitives::B256;
+use roadstead_abi::{receipt_root, recover, voucher_digest};
+use roadstead_types::{
+    Domain, Job, JobId, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp,
+    TokenAmount, Voucher,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    billing::{cost_of, due_for, rate_per_hour},
+    metering::{Meter, Sighting},
+    payment::{Unpayable, advance},
+};
+
+/// How many receipts may wait for their voucher before the job is paused.
+pub const MAX_UNACCEPTED: u32 = 2;
+
+/// How long the last voucher is waited for, in chain time.
+pub const LAST_VOUCHER: Seconds = Seconds(60);
+
+/// When a provider turns vouchers into money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettlePolicy {
+    /// At once when so much can be paid.
+    pub value: TokenAmount,
+    /// Whatever can be paid, once so much time was not paid for; never later than half the notice.
+    pub age: Seconds,
+}
+
+/// The account of one job at its provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobAccount {
+    job: JobId,
+    tariff: Tariff,
+    meter: Meter,
+    head: Option<ReceiptHead>,
+    accepted: Option<Accepted>,
+    /// Since when it is being ended.
+    ending: Option<Timestamp>,
+    is_final: bool,
+    is_paused: bool,
+}
+
+/// The newest receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptHead {
+    /// Its number.
+    pub seq: u32,
+    /// Its struct hash.
+    pub root: B256,
+    /// Where its interval ends.
+    pub to: Timestamp,
+    /// Its totals.
+    pub total: Resources<u64>,
+    /// All that it bills.
+    pub cumulative: TokenAmount,
+}
+
+impl From<&Receipt> for ReceiptHead {
+    fn from(receipt: &Receipt) -> Self {
+        Self {
+            seq: receipt.seq,
+            root: receipt_root(receipt),
+            to: receipt.to,
+            total: receipt.total,
+            cumulative: receipt.cumulative,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
+    seq: u32,
+    /// What the receipt bills; the voucher may be for less.
+    billed: TokenAmount,
+    voucher: Voucher,
+}
+
+/// Why a job should not go on for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PauseReason {
+    /// What was metered is not accepted.
+    Unaccepted,
+    /// The deposit does not cover one more interval.
+    Exhausted,
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Unaccepted => "receipts wait for their vouchers",
+            Self::Exhausted => "the deposit is used up",
+        })
+    }
+}
+
+/// Why a voucher counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VoucherProblem {
+    /// Of somebody else.
+    #[error("it is not signed by the job's signer")]
+    Signature,
+    /// It follows from no receipt of this job.
+    #[error("it does not follow from a receipt of this job")]
+    Unknown,
+    /// It is not dated as its receipt, or is for more.
+    #[error("it differs from its receipt")]
+    Differs,
+    /// It takes back what an earlier one accepted.
+    #[error("it is for less than an earlier one")]
+    Less,
+    /// The contract would not pay all of it.
+    #[error("the contract would not pay it in full")]
+    Unpayable,
+}
+
+/// What to do on chain about a job's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Nothing, for now or for good.
+    None,
+    /// Settle the newest voucher.
+    Settle(Voucher),
+    /// Settle the last voucher and close.
+    SettleAndClose(Voucher),
+    /// Close; nothing more is due.
+    Decline,
+}
+
+impl JobAccount {
+    /// An account whose instance is ready now.
+    pub fn open(job: JobId, tariff: Tariff, now: Timestamp) -> Self {
+        let meter = Meter::starting_at(now);
+        Self {
+            job,
+            tariff,
+            meter,
+            head: None,
+            accepted: None,
+            ending: None,
+            is_final: false,
+            is_paused: false,
+        }
+    }
+
+    /// The account of a provider that lost its journal, from the newest of its own receipts, which were checked by
+    /// [`check_chain`]. Paused until the instance is seen again.
+    pub fn restored(tariff: Tariff, newest: &Receipt) -> Self {
+        let meter = Meter::resuming(newest.to, newest.total);
+        Self { meter, head: Some(newest.into()), ..Self::open(newest.job, tariff, newest.to) }
+    }
+
+    /// What it is metered by.
+    pub const fn tariff(&self) -> &Tariff {
+        &self.tariff
+    }
+
+    /// The newest receipt.
+    pub const fn head(&self) -> Option<&ReceiptHead> {
+        self.head.as_ref()
+    }
+
+    /// The newest voucher that counts, and the number of its receipt.
+    pub fn accepted(&self) -> Option<(u32, &Voucher)> {
+        self.accepted.as_ref().map(|accepted| (accepted.seq, &accepted.voucher))
+    }
+
+    /// Whether it is being ended.
+    pub const fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Whether its last receipt was made.
+    pub const fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// Whether its instance is to be frozen.
+    pub const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Whether a reading is due.
+    pub fn is_reading_due(&self, now: Timestamp) -> bool {
+        let is_time = now >= self.meter.read_at().after(self.tariff.interval);
+        is_time && self.meter.was_running() && !self.is_paused && !self.is_final
+    }
+
+    /// Takes in how the instance was found.
+    pub fn see(&mut self, now: Timestamp, sighting: Sighting) {
+        self.meter.see(now, sighting, &self.tariff.reservation);
+    }
+
+    /// The instance began a new life.
+    pub fn restarted(&mut self, now: Timestamp) {
+        self.meter.restarted(now);
+    }
+
+    /// Ends an interval: the next receipt, to be signed. `None` where no whole second has passed, or where the sum is
+    /// beyond 96 bits.
+    pub fn read(&mut self, now: Timestamp) -> Option<Receipt> {
+        if self.is_final {
+            return None;
+        }
+        let mut meter = self.meter;
+        let reading = meter.read(now, &self.tariff.reservation)?;
+        let (seq, prev) = match &self.head {
+            Some(head) => (head.seq.checked_add(1)?, head.root),
+            None => (0, self.job.0),
+        };
+        let receipt = Receipt {
+            job: self.job,
+            seq,
+            from: reading.from,
+            to: reading.to,
+            total: reading.total,
+            cumulative: due_for(&reading.total, &self.tariff.prices)?,
+            prev,
+        };
+        self.meter = meter;
+        self.head = Some((&receipt).into());
+        Some(receipt)
+    }
+
+    /// Takes in a voucher for `receipt`, which is one of this account's. Whether it is a new one: an older one, or the
+    /// same again, changes nothing.
+    pub fn accept(
+        &mut self,
+        voucher: &Voucher,
+        receipt: &Receipt,
+        domain: &Domain,
+        terms: &Terms,
+        job: &Job,
+    ) -> Result<bool, VoucherProblem> {
+        let bill = &voucher.bill;
+        if receipt.job != self.job || bill.usage_root != receipt_root(receipt) {
+            return Err(VoucherProblem::Unknown);
+        }
+        let digest = voucher_digest(domain, self.job, bill);
+        if recover(&digest, &voucher.signature) != Some(terms.signer) {
+            return Err(VoucherProblem::Signature);
+        }
+        if bill.until != receipt.to || bill.cumulative > receipt.cumulative {
+            return Err(VoucherProblem::Differs);
+        }
+        if let Some(accepted) = &self.accepted {
+            if bill.until <= accepted.voucher.bill.until {
+                return Ok(false);
+            }
+            if bill.cumulative < accepted.voucher.bill.cumulative {
+                return Err(VoucherProblem::Less);
+            }
+        }
+        match advance(terms, job, bill, bill.until) {
+            Ok(paid) if paid < bill.cumulative => return Err(VoucherProblem::Unpayable),
+            Err(Unpayable::NotLive | Unpayable::TooLate { .. }) => {
+                return Err(VoucherProblem::Unpayable);
+            }
+            // What was paid already, as the start fee may have been, needs no more than that.
+            Ok(_) | Err(Unpayable::TooEarly { .. } | Unpayable::Nothing) => {}
+        }
+        let billed = receipt.cumulative;
+        self.accepted = Some(Accepted { seq: receipt.seq, billed, voucher: *voucher });
+        Ok(true)
+    }
+
+    /// What was metered and neither accepted nor paid.
+    pub fn owed(&self, job: &Job) -> TokenAmount {
+        let accepted = self.accepted.map(|accepted| accepted.voucher.bill.cumulative);
+        self.billed().saturating_sub(accepted.unwrap_or_default().max(job.paid))
+    }
+
+    fn billed(&self) -> TokenAmount {
+        self.head.map(|head| head.cumulative).unwrap_or_default()
+    }
+
+    /// How many receipts were not accepted.
+    pub fn unaccepted(&self) -> u32 {
+        let signed = self.head.map_or(0, |head| head.seq.saturating_add(1));
+        let accepted = self.accepted.map_or(0, |accepted| accepted.seq.saturating_add(1));
+        signed.saturating_sub(accepted)
+    }
+
+    /// Why the job should not go on, if it should not.
+    pub fn pause_reason(&self, job: &Job) -> Option<PauseReason> {
+        let bound = self.cost_of_intervals(MAX_UNACCEPTED);
+        let shortfall = self.accepted.map(|accepted| {
+            accepted.billed.saturating_sub(accepted.voucher.bill.cumulative.max(job.paid))
+        });
+        let is_short =
+            shortfall.is_some_and(|shortfall| !shortfall.is_zero() && shortfall >= bound);
+        let is_silent = self.unaccepted() >= MAX_UNACCEPTED && !self.owed(job).is_zero();
+        if self.left(job) < self.cost_of_intervals(1) {
+            Some(PauseReason::Exhausted)
+        } else if is_short || is_silent {
+            Some(PauseReason::Unaccepted)
+        } else {
+            None
+        }
+    }
+
+    /// What of the deposit was not metered yet.
+    fn left(&self, job: &Job) -> TokenAmount {
+        job.deposit.saturating_sub(self.billed().max(job.paid))
+    }
+
+    /// What so many intervals of full use cost.
+    fn cost_of_intervals(&self, intervals: u32) -> TokenAmount {
+        cost_of(self.rate(), Seconds(self.tariff.interval.0.saturating_mul(intervals)))
+    }
+
+    fn rate(&self) -> TokenAmount {
+        rate_per_hour(&self.tariff.reservation, &self.tariff.prices).unwrap_or(TokenAmount::MAX)
+    }
+
+    /// For how long the rest of the deposit lasts at full use.
+    pub fn runway(&self, job: &Job) -> Seconds {
+        let rate = self.rate().units();
+        let seconds = self.left(job).units().saturating_mul(3_600).checked_div(rate);
+        Seconds(seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(u32::MAX))
+    }
+
+    /// What the publisher should know, before it bites.
+    pub fn note(&self, job: &Job) -> Option<String> {
+        let interval = self.tariff.interval;
+        if self.is_paused {
+            let reason = self.pause_reason(job).unwrap_or(PauseReason::Unaccepted);
+            return Some(format!("paused: {reason}"));
+        }
+        if self.runway(job) < Seconds(interval.0.saturating_mul(4)) {
+            let left = self.runway(job);
+            return Some(format!("the deposit lasts for {left} more at full use; top it up"));
+        }
+        let waiting = self.unaccepted();
+        (waiting > 0 && !self.owed(job).is_zero()).then(|| {
+            format!("{waiting} receipts wait for a voucher; at {MAX_UNACCEPTED} the job is paused")
+        })
+    }
+
+    /// Notes whether the instance is frozen for money.
+    pub const fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// Whether the deposit has been used up for longer than `grace`.
+    pub fn is_out_of_money(&self, job: &Job, now: Timestamp, grace: Seconds) -> bool {
+        self.is_paused
+            && self.pause_reason(job) == Some(PauseReason::Exhausted)
+            && now.since(self.meter.read_at()) >= grace
+    }
+
+    /// Begins to end it; nothing changes where that was begun before.
+    pub fn end(&mut self, now: Timestamp) {
+        self.ending.get_or_insert(now);
+    }
+
+    /// Makes the last receipt, if there is anything to read; nothing is billed after it.
+    pub fn finish(&mut self, now: Timestamp) -> Option<Receipt> {
+        self.end(now);
+        let was_running = self.meter.was_running();
+        let last = if was_running { self.read(now) } else { None };
+        self.is_final = true;
+        last
+    }
+
+    /// What to do on chain. `head` is the time of the newest block, `now` the time since.
+    pub fn settlement(
+        &self,
+        terms: &Terms,
+        job: &Job,
+        policy: &SettlePolicy,
+        head: Timestamp,
+        now: Timestamp,
+    ) -> Settlement {
+        let best = self.accepted.map(|accepted| accepted.voucher);
+        let payable = best.map(|voucher| advance(terms, job, &voucher.bill, head));
+        let settle = match (best, payable) {
+            (Some(voucher), Some(Ok(paid))) => Some((voucher, paid.saturating_sub(job.paid))),
+            _ => None,
+        };
+        if !self.is_ending() {
+            let age = policy.age.min(Seconds(terms.notice.0 / 2));
+            return match settle {
+                Some((voucher, due)) if due >= policy.value || now.since(job.paid_until) >= age => {
+                    Settlement::Settle(voucher)
+                }
+                _ => Settlement::None,
+            };
+        }
+        if !self.is_final || matches!(payable, Some(Err(Unpayable::TooLate { .. }))) {
+            // Of a bill that is ahead of the blocks, all can be paid a little later.
+            return Settlement::None;
+        }
+        let is_waiting = self.ending.is_some_and(|since| now.since(since) < LAST_VOUCHER);
+        match settle {
+            Some((voucher, _)) if self.owed(job).is_zero() => Settlement::SettleAndClose(voucher),
+            _ if self.owed(job).is_zero() => Settlement::Decline,
+            _ if is_waiting => Settlement::None,
+            Some((voucher, _)) => Settlement::Settle(voucher),
+            // What is left is the publisher's to take, after the notice.
+            None => Settlement::None,
+        }
+    }
+}
+
+/// Why receipts are not a chain of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("receipt {seq} does not follow from the one before, or is signed by somebody else")]
+pub struct BrokenChain {
+    /// Where.
+    pub seq: u32,
+}
+
+/// Checks that receipts follow on `head` and that `is_own` says yes to each of them; returns the newest.
+pub fn check_chain(
+    job: JobId,
+    head: Option<&ReceiptHead>,
+    receipts: &[SignedReceipt],
+    is_own: impl Fn(&SignedReceipt) -> bool,
+) -> Result<Option<ReceiptHead>, BrokenChain> {
+    let mut head = head.copied();
+    for signed in receipts {
+        let receipt = &signed.receipt;
+        let (seq, prev, to) = match &head {
+            Some(head) => (head.seq.checked_add(1), head.root, head.to),
+            None => (Some(0), job.0, receipt.from),
+        };
+        let follows = Some(receipt.seq) == seq && receipt.prev == prev && receipt.from == to;
+        if receipt.job != job || !follows || receipt.to <= receipt.from || !is_own(signed) {
+            return Err(BrokenChain { seq: receipt.seq });
+        }
+        head = Some(receipt.into());
+    }
+    Ok(head)
+}
