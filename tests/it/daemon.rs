@@ -12,7 +12,7 @@ use roadstead_types::{JobId, Terms};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount, offer, tokens};
+use crate::market::{EVERY_CHAIN, PATIENCE, TestMarket, amount, offer, profile, tokens};
 
 /// A daemon that runs, and what it says.
 pub(crate) struct Running {
@@ -34,7 +34,14 @@ impl Running {
         let (said, events) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let report = move |event| said.try_send(event).unwrap();
-        let daemon = Daemon::new(ports, &market.market(), market.provider_keys(), offer, report);
+        let daemon = Daemon::new(
+            ports,
+            &market.market(),
+            market.provider_keys(),
+            offer,
+            &profile(),
+            report,
+        );
         let task = tokio::spawn(daemon.run(stop.clone()));
         Self { events, task, stop }
     }

@@ -9,9 +9,9 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use roadstead_chain::{MarketClient, Wallet};
-use roadstead_core::{Offer, ports::ChainReader};
+use roadstead_core::{Offer, SettlePolicy, ports::ChainReader};
 use roadstead_devnet::{Blocks, ChainChoice, LocalChain, LocalMarket, service};
-use roadstead_journal::StateFolder;
+use roadstead_journal::{Journal, JournalBinding, StateFolder};
 use roadstead_provider::LoopbackEndpoints;
 use roadstead_publisher::{Deal, Prepared, provider_key, publish, seal};
 use roadstead_testkit::{FakeEngine, MemorySources, MemoryStore};
@@ -90,16 +90,24 @@ impl TestMarket {
         let client = Arc::new(client);
         let sources = MemorySources::default();
         sources.add(SOURCE, self.store.clone());
+        let journal = self.provider_journal();
         roadstead_provider::Ports {
             events: client.clone(),
             reader: client,
-            writer: Arc::new(account),
+            writer: Arc::new(account.with_intents(Arc::new(journal.clone()))),
+            signer: Arc::new(self.local.provider.clone()),
+            journal,
             poll_interval,
             cache: self.cache.clone(),
             sources: Arc::new(sources),
             engine: self.engine.clone(),
             endpoints: Arc::new(LoopbackEndpoints),
         }
+    }
+
+    /// What the provider has written down.
+    pub(crate) fn provider_journal(&self) -> Journal {
+        Journal::open(&self.provider, &JournalBinding::from(&self.local.market)).unwrap()
     }
 
     pub(crate) fn provider_keys(&self) -> roadstead_provider::Keys {
@@ -110,9 +118,8 @@ impl TestMarket {
     pub(crate) async fn register(&self) {
         let ports = self.provider().await;
         let address = "/ip4/127.0.0.1/tcp/4101".parse().unwrap();
-        let profile = Profile { version: PROFILE_VERSION, region: "test".into(), prices: PRICES };
         let keys = self.provider_keys();
-        roadstead_provider::register(&ports, &keys, address, &profile).await.unwrap();
+        roadstead_provider::register(&ports, &keys, address, &profile()).await.unwrap();
     }
 
     /// What the publisher offers.
@@ -177,6 +184,11 @@ impl TestMarket {
     }
 }
 
+/// What the provider of a test says of itself.
+pub(crate) fn profile() -> Profile {
+    Profile { version: PROFILE_VERSION, region: "test".into(), prices: PRICES }
+}
+
 /// What the provider of a test takes.
 pub(crate) fn offer() -> Offer {
     Offer {
@@ -192,6 +204,8 @@ pub(crate) fn offer() -> Offer {
         interval: (Seconds(2), Seconds(60)),
         notice: Seconds::from_hours(1),
         image_size: 1 << 30,
+        settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(60) },
+        grace: Seconds::from_hours(1),
     }
 }
 

@@ -31,7 +31,7 @@ const STAGES: [&str; 9] = [
     "open",
     "deploy",
     "first_response",
-    "start_fee",
+    "metering",
     "close",
 ];
 

@@ -16,6 +16,7 @@ use roadstead_devnet::{
     demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport, DemoStop},
 };
 use roadstead_provider::ProviderEvent;
+use roadstead_publisher::{AgentEvent, CloseEvent};
 use roadstead_types::{Token, TokenAmount};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,8 +30,9 @@ use crate::{
 const PREFACE: &str = "\
 This plays a market on this machine: a chain, its contracts, a publisher and a provider. The publisher
 encrypts a container image and opens a job with test money; the provider fetches, decrypts and runs it; the
-service is called, the job is closed and the rest refunded. It takes about 20 seconds; Ctrl-C closes the job
-and cleans up.
+service is called; the provider meters it every 2 seconds and is paid for what the publisher's agent accepts;
+the job is closed, the rest refunded and the bill recomputed. It takes about 30 seconds; Ctrl-C closes the
+job and cleans up.
 ";
 
 /// The program that container engines start for each container: this one, even if its file was replaced meanwhile.
@@ -190,8 +192,8 @@ impl Picture {
             }
             DemoEvent::Registered(registered) => {
                 let (provider, endpoint) = (registered.provider, &registered.endpoint);
-                line(format!("[2/7] Provider {provider} is registered; its daemon runs."));
-                line(format!("      Endpoint: {endpoint}"));
+                line(format!("[2/7] Provider {provider} is registered."));
+                line(format!("      It listens at {endpoint}"));
             }
             DemoEvent::Sealing(sealing) => self.progress.wait_for(format!(
                 "the publisher seals layer {} of {}, {}",
@@ -219,15 +221,64 @@ impl Picture {
                 if let Some(first) = answer.beginning.lines().next() {
                     line(format!("      {}", plain(first)));
                 }
-                self.progress.wait_for("the provider takes the start fee");
+                self.progress.wait_for("the provider reads its meter");
             }
+            DemoEvent::Agent(event) => self.draw_agent(event),
             DemoEvent::Closing => {
-                line("[7/7] The publisher gives notice.".into());
-                self.progress.wait_for("the provider gives back what it did not earn");
+                line("[7/7] The publisher closes the job.".into());
+                self.progress.wait_for("the last bill");
+            }
+            DemoEvent::Leaving(CloseEvent::Ordered) => {
+                self.progress.wait_for("the provider stops the container and closes");
+            }
+            DemoEvent::Leaving(CloseEvent::NoticeGiven { why }) => {
+                line(format!("      It gave notice on chain: {why}"));
+            }
+            DemoEvent::Verified(bill) => {
+                let (receipts, due) = (bill.receipts, self.show(bill.due));
+                line(format!("      Recomputed from {receipts} receipts, the bill is {due}."));
             }
             DemoEvent::Refunded { amount } => {
                 line(format!("      The publisher withdrew {}.", self.show(*amount)));
             }
+        }
+    }
+
+    fn draw_agent(&self, event: &AgentEvent) {
+        let line = |text: String| self.progress.line(text);
+        match event {
+            AgentEvent::Accepted { receipt, accepted, .. } => {
+                let (number, sum) = (receipt.seq.saturating_add(1), self.show(*accepted));
+                if receipt.seq == 0 {
+                    line("[6/7] The provider meters, the publisher's agent recomputes.".into());
+                }
+                line(format!("      Receipt {number} is right; the agent accepted {sum} in all."));
+            }
+            AgentEvent::Refused { refusal, .. } => {
+                let (number, code) = (refusal.seq.saturating_add(1), refusal.code);
+                line(format!("      The agent does not accept receipt {number}: {code:?}"));
+            }
+            AgentEvent::Equivocation { seq, .. } => {
+                let number = seq.saturating_add(1);
+                line(format!("      There are two receipts {number}; the agent signs no more."));
+            }
+            AgentEvent::State { state, .. } => {
+                if let Some(note) = &state.note {
+                    line(format!("      The provider says: {}", plain(note)));
+                }
+            }
+            AgentEvent::Lost { error, .. } => {
+                line(format!("      The agent will ask again: {}", with_causes(error)));
+            }
+            AgentEvent::ChainLost { error } => {
+                line(format!("      The agent waits for the chain: {}", with_causes(error)));
+            }
+            AgentEvent::Following { .. }
+            | AgentEvent::Ignored { .. }
+            | AgentEvent::Connected { .. }
+            | AgentEvent::Restored { .. }
+            | AgentEvent::Finished { .. }
+            | AgentEvent::ChainBack => {}
         }
     }
 
@@ -277,6 +328,23 @@ impl Picture {
             ProviderEvent::StartFeePaid { paid, .. } => {
                 line(format!("      It took its start fee: {}.", self.show(*paid)));
             }
+            ProviderEvent::Settled { paid, .. } => {
+                line(format!("      The provider was paid: {} in all.", self.show(*paid)));
+            }
+            ProviderEvent::Paused { .. } => line("      The provider froze the container.".into()),
+            ProviderEvent::Resumed { .. } => line("      The container runs again.".into()),
+            ProviderEvent::Draining { .. } => {
+                line("      The provider made its last receipt; it bills nothing more.".into());
+            }
+            ProviderEvent::ReceiptSigned { .. }
+            | ProviderEvent::VoucherAccepted { .. }
+            | ProviderEvent::ToppedUp { .. }
+            | ProviderEvent::Ordered { .. }
+            | ProviderEvent::ReceiptsLost { .. }
+            | ProviderEvent::ReceiptsRestored { .. } => {}
+            ProviderEvent::ResumeFailed { error } => {
+                line(format!("      The provider will try again: {}", with_causes(error)));
+            }
             ProviderEvent::Closing { .. } => line("      The provider saw the notice.".into()),
             ProviderEvent::Closed { .. } => line("      It closed the job.".into()),
             ProviderEvent::Reorganised { from_block } => {
@@ -300,33 +368,43 @@ fn size(bytes: u64) -> String {
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-/// What happened, and what of a whole market is not there yet.
+/// What happened.
 fn table(report: &DemoReport) -> Table {
     let show = |amount| report.token.format(amount);
     let (deposit, paid, refunded) =
         (show(report.deposit), show(report.paid), show(report.refunded));
     let rows = [
         ("chain and contracts", format!("chain {} ({})", report.chain_id, report.chain)),
-        ("provider", "registered; its daemon follows the chain".to_owned()),
+        ("provider", "registered, listens, follows the chain".to_owned()),
         ("publisher opens the job", format!("image {}\ndeposit {deposit}", report.image_root)),
-        ("provider serves the job", format!("seen by its event alone; start fee {paid}")),
+        ("provider serves the job", "seen by its event alone, runs in a container".to_owned()),
         (
             "publisher calls the service",
             format!("{} answered HTTP {}", report.url, report.http_status),
         ),
-        ("metering and settlement", String::new()),
-        ("publisher closes", format!("paid {paid} + refunded {refunded} = deposit")),
+        (
+            "metering and settlement",
+            format!(
+                "{} receipts, {} vouchers, paid {} times",
+                report.receipts, report.vouchers, report.settlements
+            ),
+        ),
+        (
+            "publisher closes",
+            format!(
+                "paid {paid} + refunded {refunded} = deposit\nthe bill {} its receipts",
+                if report.bill_verified { "follows from" } else { "does NOT follow from" }
+            ),
+        ),
     ];
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     if table.width().is_some_and(|width| width >= MIN_TABLE_WIDTH) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    table.set_header(["", "step", "what happened", "not there yet"]);
+    table.set_header(["", "step", "what happened"]);
     for (number, (step, happened)) in (1u8..).zip(rows) {
-        let missing = report.not_yet.iter().filter(|part| part.step == number);
-        let missing: Vec<_> = missing.map(|part| part.what).collect();
-        table.add_row([&number.to_string(), step, &happened, &missing.join(", ")]);
+        table.add_row([&number.to_string(), step, &happened]);
     }
     table
 }

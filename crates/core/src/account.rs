@@ -18,8 +18,8 @@ use std::fmt;
 use alloy_primitives::B256;
 use roadstead_abi::{receipt_root, recover, voucher_digest};
 use roadstead_types::{
-    Domain, Job, JobId, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp,
-    TokenAmount, Voucher,
+    Domain, Job, JobId, JobStatus, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms,
+    Timestamp, TokenAmount, Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,8 @@ pub struct JobAccount {
     accepted: Option<Accepted>,
     /// Since when it is being ended.
     ending: Option<Timestamp>,
-    is_final: bool,
+    /// When the last receipt was made, or found needless.
+    final_at: Option<Timestamp>,
     is_paused: bool,
 }
 
@@ -94,6 +95,9 @@ struct Accepted {
     /// What the receipt bills; the voucher may be for less.
     billed: TokenAmount,
     voucher: Voucher,
+    /// What the contract would pay for it in all. Less than the voucher says where too little time has passed since the
+    /// last settlement, which forgets what it cannot pay.
+    payable: TokenAmount,
 }
 
 /// Why a job should not go on for now.
@@ -129,8 +133,8 @@ pub enum VoucherProblem {
     /// It takes back what an earlier one accepted.
     #[error("it is for less than an earlier one")]
     Less,
-    /// The contract would not pay all of it.
-    #[error("the contract would not pay it in full")]
+    /// It is for more than the deposit, or for a time too near to the end of the notice or after it.
+    #[error("the contract would not pay it")]
     Unpayable,
 }
 
@@ -158,13 +162,13 @@ impl JobAccount {
             head: None,
             accepted: None,
             ending: None,
-            is_final: false,
+            final_at: None,
             is_paused: false,
         }
     }
 
     /// The account of a provider that lost its journal, from the newest of its own receipts, which were checked by
-    /// [`check_chain`]. Paused until the instance is seen again.
+    /// [`check_chain`]. Nothing is read before the instance is seen again.
     pub fn restored(tariff: Tariff, newest: &Receipt) -> Self {
         let meter = Meter::resuming(newest.to, newest.total);
         Self { meter, head: Some(newest.into()), ..Self::open(newest.job, tariff, newest.to) }
@@ -192,7 +196,7 @@ impl JobAccount {
 
     /// Whether its last receipt was made.
     pub const fn is_final(&self) -> bool {
-        self.is_final
+        self.final_at.is_some()
     }
 
     /// Whether its instance is to be frozen.
@@ -202,8 +206,21 @@ impl JobAccount {
 
     /// Whether a reading is due.
     pub fn is_reading_due(&self, now: Timestamp) -> bool {
-        let is_time = now >= self.meter.read_at().after(self.tariff.interval);
-        is_time && self.meter.was_running() && !self.is_paused && !self.is_final
+        let is_used = self.meter.was_running() && !self.is_paused;
+        self.is_interval_over(now) && is_used && !self.is_final()
+    }
+
+    /// Whether a paused job needs a reading although nothing was used: its accepted bill is worth less than it says, and the
+    /// contract pays more for one of a later time. The instance is to be seen as frozen then.
+    pub fn is_redating_due(&self, now: Timestamp) -> bool {
+        let is_worth_less =
+            self.accepted.is_some_and(|last| last.payable < last.voucher.bill.cumulative);
+        let is_awaited = self.is_paused && self.unaccepted() == 0 && is_worth_less;
+        self.is_interval_over(now) && is_awaited && !self.is_final()
+    }
+
+    fn is_interval_over(&self, now: Timestamp) -> bool {
+        now >= self.meter.read_at().after(self.tariff.interval)
     }
 
     /// Takes in how the instance was found.
@@ -219,7 +236,7 @@ impl JobAccount {
     /// Ends an interval: the next receipt, to be signed. `None` where no whole second has passed, or where the sum is
     /// beyond 96 bits.
     pub fn read(&mut self, now: Timestamp) -> Option<Receipt> {
-        if self.is_final {
+        if self.is_final() {
             return None;
         }
         let mut meter = self.meter;
@@ -243,7 +260,7 @@ impl JobAccount {
     }
 
     /// Takes in a voucher for `receipt`, which is one of this account's. Whether it is a new one: an older one, or the
-    /// same again, changes nothing.
+    /// same again, changes nothing. A fuller one for the same receipt follows a short one after a top-up.
     pub fn accept(
         &mut self,
         voucher: &Voucher,
@@ -264,24 +281,38 @@ impl JobAccount {
             return Err(VoucherProblem::Differs);
         }
         if let Some(accepted) = &self.accepted {
-            if bill.until <= accepted.voucher.bill.until {
+            let known = &accepted.voucher.bill;
+            if (bill.until, bill.cumulative) <= (known.until, known.cumulative) {
                 return Ok(false);
             }
-            if bill.cumulative < accepted.voucher.bill.cumulative {
+            if bill.cumulative < known.cumulative {
                 return Err(VoucherProblem::Less);
             }
         }
-        match advance(terms, job, bill, bill.until) {
-            Ok(paid) if paid < bill.cumulative => return Err(VoucherProblem::Unpayable),
+        if bill.cumulative > job.deposit || !self.is_in_time(bill.until, terms, job) {
+            return Err(VoucherProblem::Unpayable);
+        }
+        let payable = match advance(terms, job, bill, bill.until) {
+            Ok(paid) => paid,
+            Err(Unpayable::TooEarly { .. } | Unpayable::Nothing) => job.paid.min(bill.cumulative),
             Err(Unpayable::NotLive | Unpayable::TooLate { .. }) => {
                 return Err(VoucherProblem::Unpayable);
             }
-            // What was paid already, as the start fee may have been, needs no more than that.
-            Ok(_) | Err(Unpayable::TooEarly { .. } | Unpayable::Nothing) => {}
-        }
+        };
         let billed = receipt.cumulative;
-        self.accepted = Some(Accepted { seq: receipt.seq, billed, voucher: *voucher });
+        self.accepted = Some(Accepted { seq: receipt.seq, billed, voucher: *voucher, payable });
         Ok(true)
+    }
+
+    /// Whether a voucher can be mined before the deposit may be taken back. Two intervals are kept free, as far as the
+    /// first half of the notice is never cut: whoever saw the notice begin ends the job by then.
+    fn is_in_time(&self, until: Timestamp, terms: &Terms, job: &Job) -> bool {
+        if job.status() != JobStatus::Closing {
+            return true;
+        }
+        let intervals = self.tariff.interval.0.saturating_mul(MAX_UNACCEPTED);
+        let margin = Seconds(intervals.min(terms.notice.0 / 2));
+        until.after(margin) <= job.close_at
     }
 
     /// What was metered and neither accepted nor paid.
@@ -303,25 +334,21 @@ impl JobAccount {
 
     /// Why the job should not go on, if it should not.
     pub fn pause_reason(&self, job: &Job) -> Option<PauseReason> {
-        let bound = self.cost_of_intervals(MAX_UNACCEPTED);
-        let shortfall = self.accepted.map(|accepted| {
-            accepted.billed.saturating_sub(accepted.voucher.bill.cumulative.max(job.paid))
-        });
-        let is_short =
-            shortfall.is_some_and(|shortfall| !shortfall.is_zero() && shortfall >= bound);
-        let is_silent = self.unaccepted() >= MAX_UNACCEPTED && !self.owed(job).is_zero();
         if self.left(job) < self.cost_of_intervals(1) {
-            Some(PauseReason::Exhausted)
-        } else if is_short || is_silent {
-            Some(PauseReason::Unaccepted)
-        } else {
-            None
+            return Some(PauseReason::Exhausted);
         }
+        let is_silent = self.unaccepted() >= MAX_UNACCEPTED && !self.owed(job).is_zero();
+        // One long reading is given time to be accepted. What is not accepted in full after it was looked at is not.
+        let worth = self.accepted.map(|last| last.payable).unwrap_or_default().max(job.paid);
+        let is_short = self.accepted.is_some_and(|last| last.billed > worth);
+        let at_risk = self.billed().saturating_sub(worth);
+        let is_over = is_short && at_risk >= self.cost_of_intervals(MAX_UNACCEPTED);
+        (is_silent || is_over).then_some(PauseReason::Unaccepted)
     }
 
-    /// What of the deposit was not metered yet.
+    /// What of the deposit was not metered yet. What was paid in advance counts as the rest does.
     fn left(&self, job: &Job) -> TokenAmount {
-        job.deposit.saturating_sub(self.billed().max(job.paid))
+        job.deposit.saturating_sub(self.billed())
     }
 
     /// What so many intervals of full use cost.
@@ -374,12 +401,12 @@ impl JobAccount {
         self.ending.get_or_insert(now);
     }
 
-    /// Makes the last receipt, if there is anything to read; nothing is billed after it.
+    /// Makes the last receipt, if there is time to read; nothing is billed after it. Also where nothing was used since:
+    /// what is accepted later is never worth less.
     pub fn finish(&mut self, now: Timestamp) -> Option<Receipt> {
         self.end(now);
-        let was_running = self.meter.was_running();
-        let last = if was_running { self.read(now) } else { None };
-        self.is_final = true;
+        let last = self.read(now);
+        self.final_at.get_or_insert(now);
         last
     }
 
@@ -392,34 +419,57 @@ impl JobAccount {
         head: Timestamp,
         now: Timestamp,
     ) -> Settlement {
-        let best = self.accepted.map(|accepted| accepted.voucher);
-        let payable = best.map(|voucher| advance(terms, job, &voucher.bill, head));
-        let settle = match (best, payable) {
-            (Some(voucher), Some(Ok(paid))) => Some((voucher, paid.saturating_sub(job.paid))),
+        if !matches!(job.status(), JobStatus::Open | JobStatus::Closing) {
+            return Settlement::None;
+        }
+        let payable = self.accepted.map(|last| advance(terms, job, &last.voucher.bill, head));
+        let settle = match (self.accepted, payable) {
+            (Some(last), Some(Ok(paid))) => Some((last, paid)),
             _ => None,
         };
-        if !self.is_ending() {
-            let age = policy.age.min(Seconds(terms.notice.0 / 2));
+        let Some(final_at) = self.final_at else {
             return match settle {
-                Some((voucher, due)) if due >= policy.value || now.since(job.paid_until) >= age => {
-                    Settlement::Settle(voucher)
+                Some((last, paid)) if self.is_worth_settling(&last, paid, terms, job, policy, now) => {
+                    Settlement::Settle(last.voucher)
                 }
                 _ => Settlement::None,
             };
-        }
-        if !self.is_final || matches!(payable, Some(Err(Unpayable::TooLate { .. }))) {
+        };
+        if matches!(payable, Some(Err(Unpayable::TooLate { .. }))) {
             // Of a bill that is ahead of the blocks, all can be paid a little later.
             return Settlement::None;
         }
-        let is_waiting = self.ending.is_some_and(|since| now.since(since) < LAST_VOUCHER);
+        let paid = settle.map_or(job.paid, |(_, paid)| paid);
+        let is_all = self.owed(job).is_zero() || paid == job.deposit;
+        let is_near = now.after(LAST_VOUCHER) >= job.close_at;
+        let is_last_chance = job.status() == JobStatus::Closing && is_near;
+        let is_waiting = now.since(final_at) < LAST_VOUCHER && !is_last_chance;
         match settle {
-            Some((voucher, _)) if self.owed(job).is_zero() => Settlement::SettleAndClose(voucher),
-            _ if self.owed(job).is_zero() => Settlement::Decline,
-            _ if is_waiting => Settlement::None,
-            Some((voucher, _)) => Settlement::Settle(voucher),
-            // What is left is the publisher's to take, after the notice.
-            None => Settlement::None,
+            Some((last, _)) if is_all => Settlement::SettleAndClose(last.voucher),
+            None if is_all => Settlement::Decline,
+            Some((last, _)) if !is_waiting => Settlement::Settle(last.voucher),
+            // What is left after that is the publisher's to take, after the notice.
+            _ => Settlement::None,
         }
+    }
+
+    /// A short bill is not settled for its value alone: once it is, the contract pays the rest only out of time in which
+    /// less than everything was used.
+    fn is_worth_settling(
+        &self,
+        last: &Accepted,
+        paid: TokenAmount,
+        terms: &Terms,
+        job: &Job,
+        policy: &SettlePolicy,
+        now: Timestamp,
+    ) -> bool {
+        let age = policy.age.min(Seconds(terms.notice.0 / 2));
+        let is_full = last.voucher.bill.cumulative == last.billed;
+        let is_stuck = self.ending.is_some_and(|since| now.since(since) >= LAST_VOUCHER);
+        let is_closing = job.status() == JobStatus::Closing;
+        let is_urgent = is_closing || is_stuck || now.since(job.paid_until) >= age;
+        is_urgent || is_full && paid.saturating_sub(job.paid) >= policy.value
     }
 }
 

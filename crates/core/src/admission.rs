@@ -10,6 +10,7 @@ use roadstead_types::{
 };
 
 use crate::{
+    account::SettlePolicy,
     billing::{cost_of, rate_per_hour},
     ports::Capabilities,
 };
@@ -27,6 +28,10 @@ pub struct Offer {
     pub notice: Seconds,
     /// Bytes of an image's plain layers, at most.
     pub image_size: u64,
+    /// When vouchers are turned into money.
+    pub settle: SettlePolicy,
+    /// How long a job whose deposit is used up is kept, frozen, before it is ended.
+    pub grace: Seconds,
 }
 
 /// Why a provider does not take a job.

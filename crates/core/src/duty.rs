@@ -1,16 +1,19 @@
-//! What a provider owes a job to do next, from the job's terms, its state on chain and what of it is on this machine.
+//! What a provider owes a job to do next, from the job's terms, its state on chain, its account and what of it is on this
+//! machine.
 //!
 //! ```text
-//!   the job is      and wanted here                       and not wanted: refused, closing, closed, undone
-//!   not here        Deploy                                Decline while it is live: gives back what was not paid
-//!   half here       Deploy                                Remove
-//!   running         ClaimStartFee while some is due       Remove
+//!   the job is      and wanted here              and not wanted: refused, ordered away, closing, closed, undone
+//!   not here        Deploy                       SettleAndClose, Settle or Decline, whatever the account says
+//!   half here       Deploy                       Remove, once its last receipt is made
+//!   running         ClaimStartFee, then Settle   Remove, once its last receipt is made
 //! ```
 //!
 //! Level-triggered: the answer depends on where things stand, not on how they came there, so asking again after a
 //! crash or a reorganisation is always right.
 
-use roadstead_types::{Job, JobStatus, Terms, TokenAmount};
+use roadstead_types::{Job, JobStatus, Terms, Timestamp, TokenAmount};
+
+use crate::account::{JobAccount, SettlePolicy, Settlement};
 
 /// What the provider should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,10 @@ pub enum Duty {
     Remove,
     /// Take the prepaid part of the bill.
     ClaimStartFee,
+    /// Turn the newest voucher into money.
+    Settle,
+    /// Do so with the last one, and close the job.
+    SettleAndClose,
     /// Close the job and give everything unpaid back.
     Decline,
 }
@@ -33,24 +40,71 @@ pub enum Presence {
     Absent,
     /// Something, but not a running instance.
     Partial,
-    /// Its instance runs.
+    /// Its instance runs, or is frozen.
     Running,
 }
 
-/// What to do next about a job, if anything. `is_refused` says that the provider never serves it.
-pub fn duty_of(terms: &Terms, job: &Job, presence: Presence, is_refused: bool) -> Option<Duty> {
-    let status = job.status();
-    if status == JobStatus::Open && !is_refused {
-        return match presence {
-            Presence::Absent | Presence::Partial => Some(Duty::Deploy),
-            Presence::Running if start_fee_due(terms, job).is_zero() => None,
-            Presence::Running => Some(Duty::ClaimStartFee),
-        };
+/// Where a job stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// What both sides agreed on.
+    pub terms: &'a Terms,
+    /// Its slot on chain.
+    pub job: &'a Job,
+    /// What of it is here.
+    pub presence: Presence,
+    /// Whether the provider does not serve it, or was ordered not to before it ever ran.
+    pub is_refused: bool,
+    /// Its account, once it has run.
+    pub account: Option<&'a JobAccount>,
+    /// When vouchers are turned into money.
+    pub policy: &'a SettlePolicy,
+    /// The time of the newest block.
+    pub head: Timestamp,
+    /// The time on the chain.
+    pub now: Timestamp,
+}
+
+impl Situation<'_> {
+    /// What to do next about the job, if anything.
+    pub fn duty(&self) -> Option<Duty> {
+        let status = self.job.status();
+        let is_ending = self.account.is_some_and(JobAccount::is_ending);
+        if status == JobStatus::Open && !self.is_refused && !is_ending {
+            return match self.presence {
+                Presence::Absent | Presence::Partial => Some(Duty::Deploy),
+                Presence::Running if !start_fee_due(self.terms, self.job).is_zero() => {
+                    Some(Duty::ClaimStartFee)
+                }
+                Presence::Running => self.payment(),
+            };
+        }
+        let is_live = matches!(status, JobStatus::Open | JobStatus::Closing);
+        let is_billed = self.account.is_none_or(JobAccount::is_final);
+        match self.presence {
+            Presence::Partial | Presence::Running if is_live && !is_billed => None,
+            Presence::Partial | Presence::Running => Some(Duty::Remove),
+            Presence::Absent if !is_live => None,
+            Presence::Absent if self.account.is_none() => Some(Duty::Decline),
+            Presence::Absent => self.payment(),
+        }
     }
-    match (presence, status) {
-        (Presence::Partial | Presence::Running, _) => Some(Duty::Remove),
-        (Presence::Absent, JobStatus::Open | JobStatus::Closing) => Some(Duty::Decline),
-        (Presence::Absent, JobStatus::Absent | JobStatus::Closed) => None,
+
+    /// What the account says is to be done on chain.
+    pub fn settlement(&self) -> Settlement {
+        let settle = |account: &JobAccount| {
+            account.settlement(self.terms, self.job, self.policy, self.head, self.now)
+        };
+        self.account.map_or(Settlement::None, settle)
+    }
+
+    fn payment(&self) -> Option<Duty> {
+        match self.settlement() {
+            Settlement::None => None,
+            Settlement::Settle(_) => Some(Duty::Settle),
+            Settlement::SettleAndClose(_) => Some(Duty::SettleAndClose),
+            Settlement::Decline => Some(Duty::Decline),
+        }
     }
 }
 
@@ -69,9 +123,10 @@ fn start_fee_due(terms: &Terms, job: &Job) -> TokenAmount {
 mod tests {
     use alloy_primitives::{Address, B256};
     use proptest::prelude::*;
-    use roadstead_types::{Seconds, Timestamp};
+    use roadstead_types::{JobId, Resources, Seconds, Tariff, Timestamp};
 
     use super::*;
+    use crate::{metering::Sighting, ports::Usage};
 
     fn amount(units: u128) -> TokenAmount {
         TokenAmount::new(units).unwrap()
@@ -110,13 +165,39 @@ mod tests {
         assert_eq!(start_fee_due(&terms(300), &Job::default()), TokenAmount::ZERO);
     }
 
+    const POLICY: SettlePolicy = SettlePolicy { value: TokenAmount::MAX, age: Seconds(60) };
+
+    fn due(
+        terms: &Terms,
+        job: &Job,
+        presence: Presence,
+        is_refused: bool,
+        account: Option<&JobAccount>,
+    ) -> Option<Duty> {
+        let now = Timestamp(1_800_000_100);
+        let policy = &POLICY;
+        Situation { terms, job, presence, is_refused, account, policy, head: now, now }.duty()
+    }
+
+    fn account() -> JobAccount {
+        let tariff = Tariff {
+            interval: Seconds(2),
+            reservation: Resources { memory: 1, ..Resources::default() },
+            prices: Resources { memory: 1_000_000_000_000, ..Resources::default() },
+        };
+        JobAccount::open(JobId::default(), tariff, Timestamp(1_800_000_010))
+    }
+
+    const EVERYWHERE: [Presence; 3] = [Presence::Absent, Presence::Partial, Presence::Running];
+
     #[test]
     fn the_start_fee_is_taken_only_while_the_job_runs() {
-        let due = |presence| duty_of(&terms(300), &job(1_000, 0, 0), presence, false);
-        assert_eq!(due(Presence::Absent), Some(Duty::Deploy));
-        assert_eq!(due(Presence::Partial), Some(Duty::Deploy));
-        assert_eq!(due(Presence::Running), Some(Duty::ClaimStartFee));
-        let paid = duty_of(&terms(300), &job(1_000, 300, 0), Presence::Running, false);
+        let now = |presence| due(&terms(300), &job(1_000, 0, 0), presence, false, None);
+        assert_eq!(
+            EVERYWHERE.map(now),
+            [Some(Duty::Deploy), Some(Duty::Deploy), Some(Duty::ClaimStartFee)]
+        );
+        let paid = due(&terms(300), &job(1_000, 300, 0), Presence::Running, false, None);
         assert_eq!(paid, None);
     }
 
@@ -130,11 +211,42 @@ mod tests {
             (closed, false, None),
             (Job::default(), false, None),
         ] {
-            let due = |presence| duty_of(&terms(300), &state, presence, is_refused);
-            assert_eq!(due(Presence::Running), Some(Duty::Remove), "{state:?}");
-            assert_eq!(due(Presence::Partial), Some(Duty::Remove), "{state:?}");
-            assert_eq!(due(Presence::Absent), then, "{state:?}");
+            let now = |presence| due(&terms(300), &state, presence, is_refused, None);
+            let removed = Some(Duty::Remove);
+            assert_eq!(EVERYWHERE.map(now), [then, removed, removed], "{state:?}");
         }
+    }
+
+    #[test]
+    fn what_was_metered_is_billed_before_it_is_removed() {
+        let mut account = account();
+        for state in [job(1_000, 0, 0), job(1_000, 0, 1_800_003_600)] {
+            account.end(Timestamp(1_800_000_090));
+            let now = |presence, account| due(&terms(0), &state, presence, false, Some(account));
+            for presence in EVERYWHERE {
+                assert_eq!(now(presence, &account), None, "{presence:?}");
+            }
+            let mut billed = account.clone();
+            billed.see(Timestamp(1_800_000_090), Sighting::Running(Usage::default()));
+            let last = billed.finish(Timestamp(1_800_000_090)).unwrap();
+            assert_eq!(now(Presence::Running, &billed), Some(Duty::Remove));
+            // The last voucher is waited for.
+            assert_eq!(last.cumulative, amount(80));
+            assert_eq!(now(Presence::Absent, &billed), None);
+        }
+        // Whatever was not billed when the job is over never will be.
+        let over = due(&terms(0), &job(9, 9, 1), Presence::Running, false, Some(&account));
+        assert_eq!(over, Some(Duty::Remove));
+    }
+
+    #[test]
+    fn an_account_to_which_nothing_is_due_is_declined() {
+        let mut account = account();
+        account.end(Timestamp(1_800_000_010));
+        assert_eq!(account.finish(Timestamp(1_800_000_010)), None);
+        let state = job(1_000, 0, 0);
+        let now = due(&terms(0), &state, Presence::Absent, false, Some(&account));
+        assert_eq!(now, Some(Duty::Decline));
     }
 
     proptest! {
@@ -158,7 +270,7 @@ mod tests {
             let mut state = job(deposit, paid.min(deposit), close_at);
             let mut presence = presence;
             for _ in 0..3 {
-                match duty_of(&terms, &state, presence, is_refused) {
+                match due(&terms, &state, presence, is_refused, None) {
                     Some(Duty::Deploy) => presence = Presence::Running,
                     Some(Duty::Remove) => {
                         prop_assert!(closing || is_refused);
@@ -175,10 +287,13 @@ mod tests {
                         state.deposit = state.paid;
                         state.close_at = Job::CLOSED;
                     }
+                    Some(Duty::Settle | Duty::SettleAndClose) => {
+                        prop_assert!(false, "there is no account to settle");
+                    }
                     None => break,
                 }
             }
-            prop_assert_eq!(duty_of(&terms, &state, presence, is_refused), None);
+            prop_assert_eq!(due(&terms, &state, presence, is_refused, None), None);
             let is_served = presence == Presence::Running;
             prop_assert_eq!(is_served, !closing && !is_refused);
         }

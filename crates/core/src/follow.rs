@@ -3,13 +3,14 @@
 //! ```text
 //!  following(head) ── a receipt that does not add up ──> refusing(seq, code) ── the same number, right ──> following
 //!        │
+//!        ├── more than may be spent ──> following, short ── top-up ──> following
 //!        └── two receipts with one number ──> no more vouchers, for good
 //! ```
 //!
 //! A voucher is a function of the receipt and of what may be spent, and signing is deterministic (RFC 6979): agents that
 //! see the same receipts sign the same bytes, and one that lost everything signs them again.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use roadstead_abi::{receipt_digest, recover};
 use roadstead_types::{
     Bill, Domain, JobId, Resource, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp,
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     account::ReceiptHead,
-    billing::due_for,
+    billing::{cost_of, due_for},
     protocol::{ReceiptRefusal, RefusalCode},
 };
 
@@ -77,6 +78,12 @@ pub enum Verdict {
     },
 }
 
+impl Circumstances<'_> {
+    const fn shortage_code(&self) -> RefusalCode {
+        if self.is_deposit { RefusalCode::Deposit } else { RefusalCode::Limit }
+    }
+}
+
 impl Follower {
     /// A job of which no receipt was seen.
     pub const fn new(job: JobId, tariff: Tariff) -> Self {
@@ -123,9 +130,12 @@ impl Follower {
     pub fn examine(
         &self,
         signed: &SignedReceipt,
-        known: Option<alloy_primitives::B256>,
+        known: Option<B256>,
         given: &Circumstances<'_>,
     ) -> Verdict {
+        if let Some(evidence) = self.refusal.as_ref().filter(|_| self.has_evidence()) {
+            return Verdict::Refused { refusal: evidence.clone(), bill: None };
+        }
         let receipt = &signed.receipt;
         let found = ReceiptHead::from(receipt);
         let refuse = |code| Verdict::Refused {
@@ -189,17 +199,48 @@ impl Follower {
         } else {
             None
         };
+        let most = self.most_at(receipt.to, given).max(floor);
         if let Some((code, right)) = wrong {
-            let accepted = right.min(receipt.cumulative).min(given.limit).max(floor);
+            let accepted = right.min(receipt.cumulative).min(most).max(floor);
             return Verdict::Refused {
                 refusal: short(code, accepted),
                 bill: (accepted <= receipt.cumulative).then(|| bill(accepted)),
             };
         }
-        let accepted = receipt.cumulative.min(given.limit.max(floor));
-        let code = if given.is_deposit { RefusalCode::Deposit } else { RefusalCode::Limit };
+        let accepted = receipt.cumulative.min(most);
+        let code = given.shortage_code();
         let shortage = (accepted < receipt.cumulative).then(|| short(code, accepted));
         Verdict::Accepted { bill: bill(accepted), shortage }
+    }
+
+    /// The bill to sign for the head once more, where more of it may be accepted now than was: after a top-up, or under a
+    /// higher limit. Then nothing, or what is still short. It is dated as the one before.
+    pub fn examine_head(&self, given: &Circumstances<'_>) -> Option<Verdict> {
+        let head = self.head.as_ref()?;
+        let is_short = self.refusal.as_ref().is_some_and(|refusal| {
+            let is_money = matches!(refusal.code, RefusalCode::Deposit | RefusalCode::Limit);
+            is_money && refusal.seq == head.seq
+        });
+        let accepted = head.cumulative.min(self.most_at(head.to, given));
+        if !is_short || accepted <= self.accepted() {
+            return None;
+        }
+        let bill = Bill { cumulative: accepted, until: head.to, usage_root: head.root };
+        let code = given.shortage_code();
+        let shortage = (accepted < head.cumulative).then_some(ReceiptRefusal {
+            seq: head.seq,
+            code,
+            accepted,
+        });
+        Some(Verdict::Accepted { bill, shortage })
+    }
+
+    /// What may be accepted up to a moment: no more than the limit, and no more than the terms' rate
+    /// allows since the opening.
+    fn most_at(&self, until: Timestamp, given: &Circumstances<'_>) -> TokenAmount {
+        let terms = given.terms;
+        let earned = cost_of(terms.rate_per_hour, until.since(given.opened_at));
+        given.limit.min(earned.max(terms.start_fee))
     }
 
     /// Takes in an accepted receipt with the voucher for it.
@@ -209,14 +250,30 @@ impl Follower {
         voucher: Voucher,
         shortage: Option<ReceiptRefusal>,
     ) {
+        if self.has_evidence() {
+            return;
+        }
         self.head = Some((&receipt.receipt).into());
+        self.voucher = Some(voucher);
+        self.refusal = shortage;
+    }
+
+    /// Takes in a fuller voucher for the head.
+    pub fn accept_more(&mut self, voucher: Voucher, shortage: Option<ReceiptRefusal>) {
+        if self.has_evidence() {
+            return;
+        }
         self.voucher = Some(voucher);
         self.refusal = shortage;
     }
 
     /// Takes in why a receipt is not accepted, with the voucher for what of it is.
     pub fn refuse(&mut self, refusal: ReceiptRefusal, voucher: Option<Voucher>) {
-        if self.has_evidence() {
+        let next = self.head.as_ref().map_or(Some(0), |head| head.seq.checked_add(1));
+        let is_consequence = refusal.code == RefusalCode::Order
+            && self.refusal.as_ref().is_some_and(|known| Some(known.seq) == next && refusal.seq != known.seq);
+        // What comes after a receipt that is not accepted says nothing new.
+        if self.has_evidence() || is_consequence {
             return;
         }
         self.refusal = Some(refusal);

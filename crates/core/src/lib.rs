@@ -28,7 +28,7 @@ pub use admission::{Offer, Refusal, admit};
 pub use billing::{PRICE_UNIT, cost_of, due_for, rate_per_hour};
 pub use book::{JobBook, JobRecord};
 pub use clock::ChainClock;
-pub use duty::{Duty, Presence, duty_of};
+pub use duty::{Duty, Presence, Situation};
 pub use event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};
 pub use follow::{Circumstances, Follower, MAX_AHEAD, Verdict};
 pub use metering::{Meter, Reading, Sighting};

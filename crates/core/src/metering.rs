@@ -5,9 +5,10 @@
 //!                                                │ the rest is carried over
 //! ```
 //!
-//! CPU and network come from counters, which begin anew with each life of an instance; memory and storage are what is
-//! reserved, for the time that the instance was seen to run. Time between a sighting as running and one as anything else
-//! is not counted, and neither is time that nobody saw.
+//! CPU and network come from counters, which begin anew with each life of an instance; memory, storage and accelerators are
+//! what is reserved, for the time that the instance was seen to run. Time between a sighting as running and one as anything
+//! else is not counted. A process that ends loses what was seen since the meter was last kept; the counters go on without
+//! it, and time between two sightings as running counts however long it was.
 
 use roadstead_types::{Resource, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,17 @@ pub enum Sighting {
     Stopped(Option<Usage>),
 }
 
+/// How the instance was last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Life {
+    /// Not yet by this meter: what its counters hold was billed by another one, or is not billed.
+    Unseen,
+    Running,
+    Frozen,
+    Stopped,
+}
+
 /// A meter. It is kept with each receipt, so that a new process goes on where the last reading was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,9 +46,9 @@ pub struct Meter {
     /// Seen and not read yet; after a reading, what was above its bound.
     pending: Resources<u64>,
     seen_at: Timestamp,
-    was_running: bool,
-    /// Of the present life; `None` where what it used before is not known and not charged.
-    counters: Option<Resources<u64>>,
+    life: Life,
+    /// As they were last seen; where one is absent, what it holds when it appears is not charged.
+    counters: Resources<Option<u64>>,
 }
 
 /// What a reading gives.
@@ -58,23 +70,21 @@ impl Meter {
             total: Resources::default(),
             pending: Resources::default(),
             seen_at: now,
-            was_running: true,
-            counters: Some(Resources::default()),
+            life: Life::Running,
+            counters: AT_ZERO,
         }
     }
 
     /// A meter that goes on from a reading that was made elsewhere. What was used since is not charged.
-    pub const fn resuming(to: Timestamp, total: Resources<u64>) -> Self {
-        let nothing = Resources {
-            cpu: 0,
-            memory: 0,
-            storage: 0,
-            network_in: 0,
-            network_out: 0,
-            accelerator: 0,
-        };
-        let (read_at, seen_at) = (to, to);
-        Self { read_at, total, pending: nothing, seen_at, was_running: false, counters: None }
+    pub fn resuming(to: Timestamp, total: Resources<u64>) -> Self {
+        Self {
+            read_at: to,
+            total,
+            pending: Resources::default(),
+            seen_at: to,
+            life: Life::Unseen,
+            counters: Resources::default(),
+        }
     }
 
     /// When the last reading was made.
@@ -84,42 +94,60 @@ impl Meter {
 
     /// Whether the instance ran when it was last seen.
     pub const fn was_running(&self) -> bool {
-        self.was_running
+        matches!(self.life, Life::Running)
     }
 
     /// The instance began a new life, so its counters begin at zero.
     pub fn restarted(&mut self, now: Timestamp) {
-        self.see(now, Sighting::Stopped(None), &Resources::default());
-        self.was_running = true;
+        self.seen_at = self.seen_at.max(now);
+        self.life = Life::Running;
+        self.counters = AT_ZERO;
     }
 
     /// Takes in how the instance was found.
     pub fn see(&mut self, now: Timestamp, sighting: Sighting, reservation: &Resources<u64>) {
-        let (usage, runs) = match sighting {
-            Sighting::Running(usage) => (Some(usage), true),
-            Sighting::Frozen(usage) => (Some(usage), false),
-            Sighting::Stopped(usage) => (usage, false),
+        let (usage, life) = match sighting {
+            Sighting::Running(usage) => (Some(usage), Life::Running),
+            Sighting::Frozen(usage) => (Some(usage), Life::Frozen),
+            Sighting::Stopped(usage) => (usage, Life::Stopped),
         };
-        if self.was_running && runs {
-            let seconds = u64::from(now.since(self.seen_at).0);
-            self.add(Resource::Memory, reservation.memory.saturating_mul(seconds));
-            self.add(Resource::Storage, reservation.storage.saturating_mul(seconds));
+        if self.life == Life::Stopped && life != Life::Stopped {
+            self.counters = AT_ZERO;
         }
         if let Some(usage) = usage {
-            let found = counted(&usage);
-            if let Some(known) = self.counters {
-                for resource in [Resource::Cpu, Resource::NetworkIn, Resource::NetworkOut] {
-                    let growth = found.get(resource).saturating_sub(known.get(resource));
-                    self.add(resource, growth);
-                }
-            }
-            self.counters = Some(found);
+            self.count(&usage);
         }
-        if matches!(sighting, Sighting::Stopped(_)) {
-            self.counters = Some(Resources::default());
+        if self.was_running() && life == Life::Running {
+            let seconds = u64::from(now.since(self.seen_at).0);
+            for resource in [Resource::Memory, Resource::Storage, Resource::Accelerator] {
+                self.add(resource, reservation.get(resource).saturating_mul(seconds));
+            }
         }
         self.seen_at = self.seen_at.max(now);
-        self.was_running = runs;
+        self.life = life;
+    }
+
+    fn count(&mut self, usage: &Usage) {
+        let found = Resources {
+            cpu: usage.cpu,
+            network_in: usage.network_in,
+            network_out: usage.network_out,
+            ..Resources::default()
+        };
+        let known = self.counters;
+        // Counters never fall within a life, so nobody saw how this one began.
+        let is_new_life =
+            Resource::ALL.iter().any(|each| match (found.get(*each), known.get(*each)) {
+                (Some(found), Some(known)) => found < known,
+                _ => false,
+            });
+        for resource in Resource::ALL {
+            let base = known.get(resource).map(|known| if is_new_life { 0 } else { known });
+            if let (Some(found), Some(base)) = (found.get(resource), base) {
+                self.add(resource, found - base);
+            }
+        }
+        self.counters = Resources::from_fn(|each| found.get(each).or_else(|| known.get(each)));
     }
 
     /// Ends an interval now; `None` where no whole second has passed since the last one. Growth above reservation times
@@ -149,12 +177,15 @@ impl Meter {
     }
 }
 
-/// Counters of an engine. What it does not meter has no price, so nothing is lost by counting none of it.
-fn counted(usage: &Usage) -> Resources<u64> {
-    Resources {
-        cpu: usage.cpu.unwrap_or_default(),
-        network_in: usage.network_in.unwrap_or_default(),
-        network_out: usage.network_out.unwrap_or_default(),
-        ..Resources::default()
-    }
-}
+/// The counters of a life that begins. Of resources without a counter they are never read.
+const AT_ZERO: Resources<Option<u64>> = Resources {
+    cpu: Some(0),
+    memory: None,
+    storage: None,
+    network_in: Some(0),
+    network_out: Some(0),
+    accelerator: None,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! A bill, recomputed from its receipts.
 
 use alloy_primitives::Address;
+use roadstead_abi::{receipt_root, recover, voucher_digest};
 use roadstead_types::{
     Domain, Job, JobId, SignedReceipt, Tariff, Terms, Timestamp, TokenAmount, Voucher,
 };
@@ -18,7 +19,8 @@ pub struct Recomputed {
     pub until: Timestamp,
     /// What follows from them, in token base units.
     pub metered: TokenAmount,
-    /// What was due: that, or the start fee where it was taken and is more, but never more than the deposit.
+    /// What was due: what was accepted of that, or the start fee where it was taken and is more, but never more than the
+    /// deposit. Rounding on the chain may leave a unit of it at each settlement.
     pub due: TokenAmount,
 }
 
@@ -37,9 +39,9 @@ pub enum BillProblem {
     #[error("the last voucher does not follow from the receipts")]
     Voucher,
     /// The chain says otherwise.
-    #[error("the receipts come to {due} token units, {paid} were paid")]
+    #[error("what was accepted comes to {due} token units, {paid} were paid")]
     Paid {
-        /// By the receipts.
+        /// By the receipts and the voucher.
         due: TokenAmount,
         /// By the chain.
         paid: TokenAmount,
@@ -67,7 +69,7 @@ pub struct FinishedJob<'a> {
     pub state: Job,
     /// All receipts, from number 0 on.
     pub receipts: &'a [SignedReceipt],
-    /// The last voucher.
+    /// The last voucher; without one all that was metered is due.
     pub voucher: Option<&'a Voucher>,
 }
 
@@ -97,23 +99,36 @@ pub fn verify_bill(job: &FinishedJob<'_>) -> Result<Recomputed, BillProblem> {
             }
         }
     }
-    let expected = follower.voucher().map(|voucher| voucher.bill);
-    if let Some(voucher) = job.voucher {
-        let digest = roadstead_abi::voucher_digest(job.domain, job.job, &voucher.bill);
-        let signer = roadstead_abi::recover(&digest, &voucher.signature);
-        if Some(voucher.bill) != expected || signer != Some(job.terms.signer) {
-            return Err(BillProblem::Voucher);
-        }
-    }
-    let metered = follower.accepted();
+    let metered = follower.head().map(|head| head.cumulative).unwrap_or_default();
+    let accepted = match job.voucher {
+        Some(voucher) => accepted_by(voucher, job)?,
+        None => metered.min(job.deposit),
+    };
     let paid = job.state.paid;
-    // The start fee is taken only where something ran, and then it is the least.
-    let due = if paid.is_zero() { metered } else { metered.max(job.terms.start_fee) };
+    // Whatever is paid beyond what was accepted is the start fee, of which the bill is a part.
+    let due = if paid > accepted { accepted.max(job.terms.start_fee) } else { accepted };
     let due = due.min(job.deposit);
-    if due != paid {
+    let receipts = follower.head().map_or(0, |head| head.seq.saturating_add(1));
+    // Each settlement rounds what the time allows down by less than a unit, and none is dated as another.
+    let rounded = TokenAmount::new(receipts.into()).unwrap_or(TokenAmount::MAX);
+    if paid > due || due.saturating_sub(paid) > rounded {
         return Err(BillProblem::Paid { due, paid });
     }
     let until = follower.head().map_or(job.opened_at, |head| head.to);
-    let receipts = follower.head().map_or(0, |head| head.seq.saturating_add(1));
     Ok(Recomputed { receipts, until, metered, due })
+}
+
+/// What the last voucher accepts. It is of any of the receipts, and for no more.
+fn accepted_by(voucher: &Voucher, job: &FinishedJob<'_>) -> Result<TokenAmount, BillProblem> {
+    let bill = &voucher.bill;
+    let digest = voucher_digest(job.domain, job.job, bill);
+    let of = job.receipts.iter().find(|signed| receipt_root(&signed.receipt) == bill.usage_root);
+    let follows = of.is_some_and(|signed| {
+        bill.until == signed.receipt.to && bill.cumulative <= signed.receipt.cumulative
+    });
+    if follows && recover(&digest, &voucher.signature) == Some(job.terms.signer) {
+        Ok(bill.cumulative)
+    } else {
+        Err(BillProblem::Voucher)
+    }
 }

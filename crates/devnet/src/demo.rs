@@ -1,10 +1,12 @@
 //! The demonstration: a whole market on this machine, from the wallet to the refund.
 //!
 //! ```text
-//!  1 chain and contracts        2 provider registers, daemon starts
-//!  3 image sealed and kept, bundle sealed, job opened with a deposit
+//!  1 chain and contracts        2 provider listens and registers, daemon starts
+//!  3 prices asked for, image sealed and kept, bundle sealed, job opened with a deposit
 //!  4 the daemon sees the job, fetches and opens both, runs the container
-//!  5 the service answers        7 notice, container gone, refund, withdrawal
+//!  5 the agent learns where, the service answers
+//!  6 receipts, vouchers, settlements
+//!  7 order, last bill, container gone, refund, withdrawal, bill recomputed
 //! ```
 //!
 //! What was paid and refunded is read from the chain, and the books of both sides are checked to the unit before the
@@ -21,15 +23,14 @@ mod workload;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy_primitives::U256;
-use roadstead_core::{
-    Refusal,
-    ports::{ChainError, ContentError, Engine, EngineError},
-};
+use roadstead_core::ports::{ChainError, ContentError, Engine, EngineError};
 use roadstead_image::SealProgress;
 use roadstead_journal::{FolderError, StateFolder};
-use roadstead_provider::{DaemonError, ProviderEvent, RegisterError, WireError};
+use roadstead_net::ListenError;
+use roadstead_provider::{DaemonError, ProviderEvent, RegisterError};
 use roadstead_publisher::{
-    CloseError, OpenError, PublishError, SealWorkloadError, SealedImage, WithdrawError,
+    AgentError, AgentEvent, CloseError, CloseEvent, OpenError, ProfileError, PublishError,
+    SealWorkloadError, SealedImage, VerifiedBill, VerifyError, WithdrawError,
 };
 use roadstead_runtime::EmbeddedEngine;
 use roadstead_store::ServeError;
@@ -45,7 +46,7 @@ use renter::Renter;
 use report::Stopwatch;
 
 pub use call::Answer;
-pub use report::{DemoContracts, DemoReport, DemoTimings, NotYet};
+pub use report::{DemoContracts, DemoReport, DemoTimings};
 pub use workload::{WorkloadChoice, WorkloadError};
 
 /// How long one side waits for the other before the demonstration counts as failed.
@@ -96,6 +97,8 @@ pub enum DemoEvent {
     },
     /// The provider's daemon saw or did something.
     Provider(ProviderEvent),
+    /// The publisher's agent saw or did something.
+    Agent(AgentEvent),
     /// The service was called.
     Answered {
         /// Where.
@@ -103,8 +106,12 @@ pub enum DemoEvent {
         /// What it said.
         answer: Answer,
     },
-    /// The publisher gives notice.
+    /// The publisher leaves.
     Closing,
+    /// How it leaves.
+    Leaving(CloseEvent),
+    /// The bill was recomputed from its receipts.
+    Verified(VerifiedBill),
     /// What the provider did not earn is in the publisher's wallet again.
     Refunded {
         /// How much.
@@ -135,7 +142,13 @@ pub enum DemoError {
     ProviderKeys(#[from] roadstead_provider::KeyError),
     /// The provider cannot reach the world.
     #[error("the provider cannot work")]
-    Provider(#[from] WireError),
+    Provider(#[from] roadstead_provider::WireError),
+    /// The provider cannot be reached.
+    #[error("the provider cannot listen")]
+    Listen(#[from] ListenError),
+    /// It listens nowhere.
+    #[error("the provider listens at no address")]
+    NoAddress,
     /// The provider is not registered.
     #[error("the provider could not register")]
     Register(#[from] RegisterError),
@@ -145,6 +158,18 @@ pub enum DemoError {
     /// The publisher has no keys.
     #[error(transparent)]
     PublisherKeys(#[from] roadstead_publisher::KeyError),
+    /// The publisher cannot reach the world.
+    #[error("the publisher cannot work")]
+    Publisher(#[from] roadstead_publisher::WireError),
+    /// The publisher's agent ended too soon.
+    #[error("the publisher's agent ended")]
+    Agent(#[from] AgentError),
+    /// What the provider offers is not known.
+    #[error("the provider's offer cannot be had")]
+    Profile(#[from] ProfileError),
+    /// The bill does not follow from its receipts.
+    #[error("the bill is wrong")]
+    Verify(#[from] VerifyError),
     /// The publisher's blocks cannot be kept.
     #[error("the content store cannot be used")]
     Store(#[source] ContentError),
@@ -164,8 +189,11 @@ pub enum DemoError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The provider does not serve the job.
-    #[error("the provider refused the job")]
-    Refused(#[source] Refusal),
+    #[error("the provider refused the job: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// There is nothing to call.
     #[error("the workload has no port that could be called")]
     NoPort,
@@ -286,10 +314,11 @@ async fn play(
     };
     let (local, started) = set_up?;
     let host = host.insert(started);
-    let renter = Renter::start(&local, &config.folder).await?;
-    let rented = renter.rent(config, host.service(), stop, clock, &report).await;
-    renter.shutdown().await;
+    let renter = Renter::start(&local, &config.folder, report.clone()).await?;
+    let rented = renter.rent(config, host.deployed(), stop, clock, &report).await;
+    let ended = renter.shutdown().await;
     let rented = rented?;
+    ended?;
     host.check_empty().await?;
     Ok(DemoReport::new(&config.chain, &local.market, &rented, clock))
 }

@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a state folder or a file in it cannot be used.
@@ -93,7 +93,7 @@ impl StateFolder {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(failed("open", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => Ok(Self { path, lock }),
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path }),
             Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
         }
@@ -154,6 +154,37 @@ impl StateFolder {
         Ok(made)
     }
 
+    /// The path of a file that is for its owner's eyes alone and that others write. `make` writes it first where there is
+    /// none. One that others can read is an error.
+    pub(crate) fn private_file<E: From<FolderError>>(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        let path = self.path.join(name);
+        // It is not opened here: closing it would free the locks that somebody in this process has on it.
+        let metadata = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let temporary = self.path.join(format!(".{name}.new"));
+                drop(create_anew(&temporary, 0o600)?);
+                make(&temporary)?;
+                self.put_in_place(&temporary, &path)?;
+                fs::metadata(&path)
+            }
+            found => found,
+        };
+        let metadata = metadata.map_err(failed("examine", &path))?;
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+            return Err(FolderError::Exposed { path }.into());
+        }
+        Ok(path)
+    }
+
+    /// Another handle on the lock: the folder stays locked until it is gone as well.
+    pub(crate) fn share_lock(&self) -> Result<File, FolderError> {
+        self.lock.try_clone().map_err(failed("share the lock of", &self.path))
+    }
+
     fn write_with_mode(
         &self,
         name: &str,
@@ -162,21 +193,30 @@ impl StateFolder {
     ) -> Result<PathBuf, FolderError> {
         let path = self.path.join(name);
         let temporary = self.path.join(format!(".{name}.new"));
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &temporary)(error));
-            }
-            _ => {}
-        }
-        let file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary);
-        let mut file = file.map_err(failed("create", &temporary))?;
+        let mut file = create_anew(&temporary, mode)?;
         let written = file.write_all(content).and_then(|()| file.sync_all());
         written.map_err(failed("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
-        let folder = File::open(&self.path).and_then(|folder| folder.sync_all());
-        folder.map_err(failed("sync", &self.path))?;
+        self.put_in_place(&temporary, &path)?;
         Ok(path)
     }
+
+    fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), FolderError> {
+        fs::rename(temporary, path).map_err(failed("replace", path))?;
+        let folder = File::open(&self.path).and_then(|folder| folder.sync_all());
+        folder.map_err(failed("sync", &self.path))
+    }
+}
+
+/// An empty file in place of whatever a crash left there.
+fn create_anew(path: &Path, mode: u32) -> Result<File, FolderError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", path)(error));
+        }
+        _ => {}
+    }
+    let file = OpenOptions::new().create_new(true).write(true).mode(mode).open(path);
+    file.map_err(failed("create", path))
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Level-triggered: each round compares where every job stands with where it should stand, so a round that failed is
-//! made good by the next one. Nothing of it is durable: a new process reads the events from the market's first block,
+//! made good by the next one. The book and its cursor are written down together; a new process goes on where they end,
 //! finds the instances that the engine kept running, and adopts those whose jobs are still open. Instances go on when
-//! the daemon stops, and while the chain cannot be read.
+//! the daemon stops, and while the chain cannot be read. The meters are read by a loop of their own (`metering`).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,20 +19,27 @@ use std::{
 };
 
 use alloy_primitives::Address;
+use multiaddr::Multiaddr;
 use roadstead_core::{
-    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, duty_of,
+    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, Settlement, Situation,
     ports::{Call, ChainError, EngineError, EventFilter, Party, Phase},
 };
-use roadstead_types::{InstanceId, JobId, Market, Terms};
+use roadstead_journal::JournalError;
+use roadstead_net::{JobServer, ListenError};
+use roadstead_types::{InstanceId, JobId, Market, Profile};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Keys, Ports,
     deploy::{DeployError, Host, Order},
+    desk::Desk,
     event::ProviderEvent,
     holdings::Holdings,
     hosting::{Hosting, TRIAL},
+    ledger::Ledger,
+    metering,
+    registration::profile_json,
     tasks::{Done, Tasks, UnderWay},
 };
 
@@ -41,6 +48,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// How often the instances are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// After so many blocks the cursor is written down, whether or not anything happened in them.
+const SAVE_EVERY: u64 = 32;
+
+/// How long to wait before asking again for what became of an earlier process's transactions.
+const RESUME_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long to look at one of them.
 const GLANCE: Duration = Duration::from_secs(10);
@@ -54,14 +67,20 @@ pub enum DaemonError {
     /// The engine cannot even say what runs.
     #[error("the container engine does not answer")]
     Engine(#[from] EngineError),
+    /// What was read cannot be written down.
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
 }
 
 /// The provider's daemon.
 pub struct Daemon {
     host: Arc<Host>,
+    desk: Arc<Desk>,
     account: Address,
     book: JobBook,
     cursor: Cursor,
+    /// The first block after the cursor in the journal.
+    saved: u64,
     hostings: HashMap<JobId, Hosting>,
     tasks: Tasks,
     next_look: Instant,
@@ -71,44 +90,76 @@ pub struct Daemon {
     has_read: bool,
     /// Whether what a process left that ended in the middle is gone.
     has_swept: bool,
+    /// Whether the transactions that an earlier process signed came to their end.
+    has_resumed: bool,
+    next_resume: Instant,
 }
 
 impl Daemon {
-    /// A daemon for one market, which tells `report` what happens.
+    /// A daemon for one market, which tells `report` what happens. `profile` is the one that is registered.
     pub fn new(
         ports: Ports,
         market: &Market,
         keys: Keys,
         offer: Offer,
+        profile: &Profile,
         report: impl Fn(ProviderEvent) + Send + Sync + 'static,
     ) -> Self {
         let account = ports.writer.account();
-        let host = Host {
+        let ledger = Ledger::new(market.domain(), ports.journal.clone(), ports.signer.clone());
+        let host = Arc::new(Host {
             ports,
             keys,
             offer,
-            chain: market.chain_id,
-            contract: market.contracts.payment,
+            ledger,
             holdings: Holdings::default(),
             report: Arc::new(report),
-        };
+        });
+        let desk = Arc::new(Desk::new(host.clone(), account, profile_json(profile)));
         Self {
-            host: Arc::new(host),
+            host,
+            desk,
             account,
             book: JobBook::default(),
             cursor: Cursor::starting_at(market.from_block),
+            saved: 0,
             hostings: HashMap::new(),
             tasks: Tasks::default(),
             next_look: Instant::now(),
             is_chain_lost: false,
             has_read: false,
             has_swept: false,
+            has_resumed: false,
+            next_resume: Instant::now(),
         }
+    }
+
+    /// Listens for publishers and agents. An address with port 0 takes a free one.
+    pub async fn listen(&self, address: Multiaddr) -> Result<JobServer, ListenError> {
+        JobServer::listen(&self.host.keys.identity, address, self.desk.clone()).await
     }
 
     /// Runs until `stop`. What is under way is cut off: instances go on, transactions are left to the chain, and the
     /// next daemon finds both.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DaemonError> {
+        if let Some((cursor, book)) = self.host.ports.journal.book().await? {
+            self.saved = cursor.next();
+            (self.cursor, self.book) = (cursor, book);
+        }
+        self.host.ledger.load().await?;
+        self.host.ledger.follow(&self.book);
+        let no_meters = CancellationToken::new();
+        let meters = tokio::spawn(metering::run(self.host.clone(), no_meters.clone()));
+        let ended = self.follow_chain(stop).await;
+        self.tasks.shutdown().await;
+        no_meters.cancel();
+        if let Err(failed) = meters.await {
+            std::panic::resume_unwind(failed.into_panic());
+        }
+        ended
+    }
+
+    async fn follow_chain(&mut self, stop: CancellationToken) -> Result<(), DaemonError> {
         for instance in self.host.ports.engine.instances().await? {
             self.hostings.insert(instance.job, Hosting::found());
         }
@@ -132,14 +183,25 @@ impl Daemon {
                         None => break,
                     }
                     self.look();
+                    self.resume();
                 }
             }
             if self.has_read {
                 self.start_duties();
             }
         }
-        self.tasks.shutdown().await;
         Ok(())
+    }
+
+    /// Begins to bring to an end what an earlier process has signed.
+    fn resume(&mut self) {
+        let now = Instant::now();
+        if self.has_resumed || self.tasks.is_resuming() || now < self.next_resume {
+            return;
+        }
+        self.next_resume = now + RESUME_AGAIN;
+        let host = self.host.clone();
+        self.tasks.resume(async move { Done::Resumed(host.ports.writer.resume().await) });
     }
 
     /// Takes in everything that happened since the last time.
@@ -152,6 +214,7 @@ impl Daemon {
                     if std::mem::take(&mut self.is_chain_lost) {
                         self.tell(ProviderEvent::ChainBack);
                     }
+                    self.host.ledger.see_head(batch.head);
                     if batch.cursor == self.cursor {
                         self.has_read = true;
                         return Ok(());
@@ -161,7 +224,9 @@ impl Daemon {
                     }
                     self.cursor = batch.cursor.clone();
                     self.tell_all(&batch);
-                    self.book.apply(batch);
+                    let changed = self.book.apply(batch);
+                    self.save(changed).await?;
+                    self.host.ledger.follow(&self.book);
                 }
                 Err(error) if error.is_retryable() => {
                     if !std::mem::replace(&mut self.is_chain_lost, true) {
@@ -172,6 +237,19 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Writes down what a batch changed, with its cursor. Batches without effect are read again after a crash.
+    async fn save(&mut self, changed: BTreeSet<JobId>) -> Result<(), DaemonError> {
+        let next = self.cursor.next();
+        if changed.is_empty() && next.saturating_sub(self.saved) < SAVE_EVERY {
+            return Ok(());
+        }
+        let record = |job| (job, self.book.job(job).cloned());
+        let changed = changed.into_iter().map(record).collect();
+        self.host.ports.journal.save_book(&self.cursor, changed).await?;
+        self.saved = next;
+        Ok(())
     }
 
     /// Begins to look for instances that ended.
@@ -200,10 +278,14 @@ impl Daemon {
                 match timeout(GLANCE, host.ports.engine.observe(&id)).await {
                     Ok(Ok(Some(observed))) => {
                         if let Phase::Exited { status, .. } = observed.phase {
+                            host.stopped(job).await;
                             ended.push((job, status));
                         }
                     }
-                    Ok(Ok(None)) => ended.push((job, None)),
+                    Ok(Ok(None)) => {
+                        host.stopped(job).await;
+                        ended.push((job, None));
+                    }
                     // Not to see an instance is no reason to touch it.
                     Ok(Err(error)) => tracing::warn!(%job, %error, "its instance cannot be seen"),
                     Err(_) => tracing::warn!(%job, "its instance cannot be seen in time"),
@@ -239,7 +321,7 @@ impl Daemon {
             .map_or_else(Default::default, |hosting| (hosting.presence, hosting.is_refused));
         let record = self.book.job(job);
         let duty = match record {
-            Some(record) => duty_of(record.terms(), &record.job(), presence, is_refused),
+            Some(_) => self.situation(job, presence, is_refused, |situation| situation.duty())?,
             None if presence != Presence::Absent => Some(Duty::Remove),
             None => None,
         };
@@ -255,6 +337,29 @@ impl Daemon {
         duty.map(|duty| (job, duty))
     }
 
+    /// Where a job stands; `None` where that is not known yet.
+    fn situation<T>(
+        &self,
+        job: JobId,
+        presence: Presence,
+        is_refused: bool,
+        ask: impl FnOnce(&Situation<'_>) -> T,
+    ) -> Option<T> {
+        let record = self.book.job(job)?;
+        let (head, now) = self.host.ledger.times()?;
+        let facts = self.host.ledger.entry(job)?.facts();
+        Some(ask(&Situation {
+            terms: record.terms(),
+            job: &record.job(),
+            presence,
+            is_refused: is_refused || (facts.is_ordered_away && facts.account.is_none()),
+            account: facts.account.as_ref(),
+            policy: &self.host.offer.settle,
+            head,
+            now,
+        }))
+    }
+
     fn may_start(&self, job: JobId, duty: Duty, now: Instant) -> bool {
         if self.hostings.get(&job).is_some_and(|hosting| hosting.rests(duty, now)) {
             return false;
@@ -264,9 +369,9 @@ impl Daemon {
         let is_in_turn = duty != Duty::Deploy
             || self.hostings.get(&job).is_some_and(is_found)
             || !self.hostings.values().any(is_found);
-        let is_call = matches!(duty, Duty::ClaimStartFee | Duty::Decline);
+        let is_call = !matches!(duty, Duty::Deploy | Duty::Remove);
         is_in_turn
-            && !(is_call && self.book.is_behind(job))
+            && !(is_call && (self.book.is_behind(job) || !self.has_resumed))
             && self.tasks.has_room(duty, self.book.job(job).map(|record| record.terms().publisher))
     }
 
@@ -280,13 +385,8 @@ impl Daemon {
             source: record.source().to_vec(),
         });
         let publisher = order.as_ref().map(|order| order.terms.publisher);
+        let call = order.as_ref().and_then(|order| self.call(duty, order));
         let hosting = self.hostings.entry(job).or_default();
-        let call = |call: fn(Terms) -> Call| order.as_ref().map(|order| call(order.terms.clone()));
-        let call = match duty {
-            Duty::Deploy | Duty::Remove => None,
-            Duty::ClaimStartFee => call(Call::ClaimStartFee),
-            Duty::Decline => call(Call::Decline),
-        };
         match (duty, order, call) {
             (Duty::Remove, ..) => self
                 .tasks
@@ -307,8 +407,29 @@ impl Daemon {
             (_, _, Some(call)) => self.tasks.begin(job, duty, publisher, async move {
                 Done::Called(host.ports.writer.submit(call).await)
             }),
-            // A job that is not in the book has no terms, and no duty but to be removed.
+            // A job that is not in the book has no duty but to be removed; what is not due any more needs nothing.
             (_, _, None) => {}
+        }
+    }
+
+    /// The call that a duty is, if it still is one.
+    fn call(&self, duty: Duty, order: &Order) -> Option<Call> {
+        let terms = order.terms.clone();
+        let settlement = || {
+            let ask = |situation: &Situation<'_>| situation.settlement();
+            self.situation(order.job, Presence::Absent, false, ask)
+        };
+        match duty {
+            Duty::Deploy | Duty::Remove => None,
+            Duty::ClaimStartFee => Some(Call::ClaimStartFee(terms)),
+            Duty::Decline => Some(Call::Decline(terms)),
+            Duty::Settle | Duty::SettleAndClose => match settlement()? {
+                Settlement::Settle(voucher) => Some(Call::Settle { terms, voucher }),
+                Settlement::SettleAndClose(voucher) => {
+                    Some(Call::SettleAndClose { terms, voucher })
+                }
+                Settlement::None | Settlement::Decline => None,
+            },
         }
     }
 
@@ -327,10 +448,12 @@ impl Daemon {
                         && !is_busy
                     {
                         hosting.ended(Instant::now());
-                        (self.host.report)(ProviderEvent::Exited { job, status });
+                        self.host.tell(ProviderEvent::Exited { job, status });
                     }
                 }
             }
+            Done::Resumed(Ok(())) => self.has_resumed = true,
+            Done::Resumed(Err(error)) => self.tell(ProviderEvent::ResumeFailed { error }),
             Done::Deployed(_) | Done::Removed(_) | Done::Called(_) => {}
         }
     }
@@ -339,7 +462,8 @@ impl Daemon {
         let UnderWay { job, duty, .. } = task;
         let now = Instant::now();
         let hosting = self.hostings.entry(job).or_default();
-        let report = self.host.report.clone();
+        let host = self.host.clone();
+        let report = |event| host.tell(event);
         let is_done = match done {
             Some(Done::Deployed(Ok(running))) => {
                 hosting.presence = Presence::Running;
@@ -376,7 +500,7 @@ impl Daemon {
                 report(ProviderEvent::CallFailed { job, error });
                 false
             }
-            Some(Done::Looked(_) | Done::Swept(_)) | None => false,
+            Some(Done::Looked(_) | Done::Swept(_) | Done::Resumed(_)) | None => false,
         };
         if is_done {
             hosting.succeeded(duty, now);
@@ -386,7 +510,7 @@ impl Daemon {
     }
 
     fn tell(&self, event: ProviderEvent) {
-        (self.host.report)(event);
+        self.host.tell(event);
     }
 
     fn tell_all(&self, batch: &EventBatch) {
@@ -406,7 +530,12 @@ impl Daemon {
                 JobEvent::Closed { paid, .. } => {
                     self.tell(ProviderEvent::Closed { job, paid: *paid });
                 }
-                JobEvent::ToppedUp { .. } | JobEvent::Settled { .. } => {}
+                JobEvent::Settled { paid, until } => {
+                    self.tell(ProviderEvent::Settled { job, paid: *paid, until: *until });
+                }
+                JobEvent::ToppedUp { deposit } => {
+                    self.tell(ProviderEvent::ToppedUp { job, deposit: *deposit });
+                }
             }
         }
     }

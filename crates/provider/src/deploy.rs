@@ -12,7 +12,6 @@
 
 use std::{collections::BTreeMap, str, sync::Arc};
 
-use alloy_primitives::Address;
 use roadstead_core::{
     Offer, Refusal, admit,
     ports::{
@@ -33,6 +32,7 @@ use crate::{
     Keys, Ports,
     event::ProviderEvent,
     holdings::{Holdings, ReleaseError},
+    ledger::{Ledger, LedgerError, Life},
 };
 
 /// What the blocks of an image may have more than its plain layers, in bytes: index, graph and seals.
@@ -49,10 +49,7 @@ pub(crate) struct Host {
     pub(crate) ports: Ports,
     pub(crate) keys: Keys,
     pub(crate) offer: Offer,
-    /// EIP-155 id of the chain.
-    pub(crate) chain: u64,
-    /// The payment contract.
-    pub(crate) contract: Address,
+    pub(crate) ledger: Ledger,
     pub(crate) holdings: Holdings,
     pub(crate) report: Arc<dyn Fn(ProviderEvent) + Send + Sync>,
 }
@@ -89,6 +86,9 @@ pub enum DeployError {
     /// It cannot be called.
     #[error(transparent)]
     Expose(#[from] ExposeError),
+    /// It runs, and cannot be billed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// It ran before, so it is not refused for this.
     #[error("what ran before cannot be taken over")]
     Adopt(#[source] Box<Self>),
@@ -136,8 +136,18 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 impl Host {
-    fn tell(&self, event: ProviderEvent) {
+    /// Tells what happened, to whoever runs the daemon and to whoever asks about the job.
+    pub(crate) fn tell(&self, event: ProviderEvent) {
+        self.ledger.hear(&event);
         (self.report)(event);
+    }
+
+    /// An instance has ended by itself.
+    pub(crate) async fn stopped(&self, job: JobId) {
+        let usage = self.ports.engine.usage(&InstanceId::first(job)).await.ok();
+        if let Err(error) = self.ledger.stopped(job, usage).await {
+            tracing::warn!(%job, %error, "its last readings are not counted");
+        }
     }
 
     /// Makes the job run; returns where its ports can be called. `has_run` says that it ran before.
@@ -183,7 +193,10 @@ impl Host {
             let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
             self.ports.engine.prepare(&key(image), &opened).await?;
         }
-        self.apply(order, &bundle).await
+        let urls = self.apply(order, &bundle).await?;
+        let life = if is_running { Life::Adopted } else { Life::New };
+        self.ledger.ready(job, bundle.tariff(), life).await?;
+        Ok(urls)
     }
 
     async fn fetch_image(
@@ -223,8 +236,8 @@ impl Host {
             DeployError::Bundle(refused.filter(|_| sources.is_empty()).unwrap_or(error))
         })?;
         let binding = BundleBinding {
-            chain: self.chain,
-            contract: self.contract,
+            chain: self.ledger.domain.chain,
+            contract: self.ledger.domain.contract,
             publisher: order.terms.publisher,
             provider: order.terms.provider,
         };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use roadstead_core::{
-    Refusal,
+    PauseReason, Refusal,
     ports::{ChainError, WriteError},
 };
-use roadstead_types::{JobId, TokenAmount};
+use roadstead_types::{JobId, Receipt, Timestamp, TokenAmount};
 
 use crate::deploy::{DeployError, RemoveError};
 
@@ -86,6 +86,68 @@ pub enum ProviderEvent {
         /// All that was paid for the job so far.
         paid: TokenAmount,
     },
+    /// A bill was paid.
+    Settled {
+        /// Of which job.
+        job: JobId,
+        /// All that was paid for the job so far.
+        paid: TokenAmount,
+        /// Up to when.
+        until: Timestamp,
+    },
+    /// Somebody added to the deposit.
+    ToppedUp {
+        /// Of which job.
+        job: JobId,
+        /// What it is now.
+        deposit: TokenAmount,
+    },
+    /// The meter was read.
+    ReceiptSigned {
+        /// Of which job.
+        job: JobId,
+        /// The receipt.
+        receipt: Receipt,
+    },
+    /// A bill was accepted.
+    VoucherAccepted {
+        /// Of which job.
+        job: JobId,
+        /// All that was accepted so far.
+        accepted: TokenAmount,
+    },
+    /// The instance is frozen for money.
+    Paused {
+        /// Of which job.
+        job: JobId,
+        /// Why; `None` where receipts were lost.
+        reason: Option<PauseReason>,
+    },
+    /// The instance runs again.
+    Resumed {
+        /// Of which job.
+        job: JobId,
+    },
+    /// The publisher ordered the job to end.
+    Ordered {
+        /// Which job.
+        job: JobId,
+    },
+    /// Its last receipt was made; it is stopped, and nothing more is billed.
+    Draining {
+        /// Which job.
+        job: JobId,
+    },
+    /// Its agent holds receipts that the journal does not have. Nothing is signed until they are given back.
+    ReceiptsLost {
+        /// Of which job.
+        job: JobId,
+    },
+    /// They were given back.
+    ReceiptsRestored {
+        /// Of which job.
+        job: JobId,
+    },
     /// The publisher leaves.
     Closing {
         /// Which job.
@@ -107,6 +169,11 @@ pub enum ProviderEvent {
     CallFailed {
         /// Which job.
         job: JobId,
+        /// Why.
+        error: WriteError,
+    },
+    /// What became of the transactions of an earlier process is not known; it is asked again.
+    ResumeFailed {
         /// Why.
         error: WriteError,
     },

@@ -5,11 +5,14 @@
 
 mod daemon;
 mod deploy;
+mod desk;
 mod endpoints;
 mod event;
 mod holdings;
 mod hosting;
 mod keys;
+mod ledger;
+mod metering;
 mod registration;
 mod tasks;
 mod wire;
@@ -20,14 +23,16 @@ pub use endpoints::LoopbackEndpoints;
 pub use event::ProviderEvent;
 pub use holdings::ReleaseError;
 pub use keys::{KeyError, Keys};
+pub use ledger::LedgerError;
 pub use registration::{RegisterError, Registered, RegistryChange, register};
 pub use wire::{WireError, wire};
 
 use std::{sync::Arc, time::Duration};
 
 use roadstead_core::ports::{
-    ChainEvents, ChainReader, ChainWriter, ContentStore, Endpoints, Engine, Sources,
+    ChainEvents, ChainReader, ChainWriter, ContentStore, Endpoints, Engine, Signer, Sources,
 };
+use roadstead_journal::Journal;
 
 /// What a provider needs from the world.
 #[derive(Clone)]
@@ -38,6 +43,10 @@ pub struct Ports {
     pub reader: Arc<dyn ChainReader>,
     /// Writes as the provider.
     pub writer: Arc<dyn ChainWriter>,
+    /// Signs receipts: the key of the provider or of its operator.
+    pub signer: Arc<dyn Signer>,
+    /// Keeps what must outlive the process.
+    pub journal: Journal,
     /// How often the chain is asked for news.
     pub poll_interval: Duration,
     /// Keeps the blocks of bundles and images.

@@ -48,6 +48,11 @@ pub enum RegisterError {
     Write(#[from] WriteError),
 }
 
+/// A profile as it is given to whoever asks; its digest is what is registered.
+pub(crate) fn profile_json(profile: &Profile) -> String {
+    serde_json::to_string(profile).expect("every field of a profile has a JSON form")
+}
+
 /// Makes the registry say that the provider listens on `address`, with these keys and this profile. May be repeated:
 /// it sends a transaction only where something differs.
 pub async fn register(
@@ -57,11 +62,10 @@ pub async fn register(
     profile: &Profile,
 ) -> Result<Registered, RegisterError> {
     let provider = ports.writer.account();
-    let json = serde_json::to_vec(profile).expect("every field of a profile has a JSON form");
     let wanted = Registration {
         endpoint: keys.identity.endpoint(address)?,
         keys: vec![keys.encryption.public_key()],
-        profile: sha256(&json),
+        profile: sha256(profile_json(profile).as_bytes()),
     };
     let (endpoint, profile) = (wanted.endpoint.to_string(), wanted.profile);
     let change = match ports.reader.registration(provider).await? {

@@ -42,6 +42,8 @@ pub(crate) enum Done {
     Deployed(Result<ProviderEvent, DeployError>),
     Removed(Result<(), RemoveError>),
     Called(Result<Mined, WriteError>),
+    /// What an earlier process has signed.
+    Resumed(Result<(), WriteError>),
     /// Instances that ended, with their exit status.
     Looked(Vec<(JobId, Option<i32>)>),
     /// Whether there was nothing in the way of it.
@@ -54,12 +56,18 @@ pub(crate) struct Tasks {
     set: JoinSet<Done>,
     duties: HashMap<Id, UnderWay>,
     looking: Option<Id>,
+    resuming: Option<Id>,
 }
 
 impl Tasks {
     /// Whether a look around is under way.
     pub(crate) const fn is_looking(&self) -> bool {
         self.looking.is_some()
+    }
+
+    /// Whether transactions of an earlier process are being brought to their end.
+    pub(crate) const fn is_resuming(&self) -> bool {
+        self.resuming.is_some()
     }
 
     /// The duty that is being done for a job.
@@ -74,8 +82,8 @@ impl Tasks {
         };
         match duty {
             Duty::Remove => count(&|task| task.duty == Duty::Remove) < MAX_REMOVALS,
-            Duty::ClaimStartFee | Duty::Decline => {
-                count(&|task| matches!(task.duty, Duty::ClaimStartFee | Duty::Decline)) < MAX_CALLS
+            Duty::ClaimStartFee | Duty::Settle | Duty::SettleAndClose | Duty::Decline => {
+                count(&|task| !matches!(task.duty, Duty::Deploy | Duty::Remove)) < MAX_CALLS
             }
             Duty::Deploy => {
                 let is_deployment = |task: &UnderWay| task.duty == Duty::Deploy;
@@ -104,6 +112,11 @@ impl Tasks {
         self.looking = Some(self.set.spawn(task).id());
     }
 
+    /// Begins to bring transactions of an earlier process to their end.
+    pub(crate) fn resume(&mut self, task: impl Future<Output = Done> + Send + 'static) {
+        self.resuming = Some(self.set.spawn(task).id());
+    }
+
     /// The next task that ends: the duty that it was, if it was one, and what came of it, if it came to an end. `None`
     /// where nothing is under way. Cancel-safe: a finished task stays until it is taken.
     pub(crate) async fn next(&mut self) -> Option<(Option<UnderWay>, Option<Done>)> {
@@ -111,6 +124,9 @@ impl Tasks {
         let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         if self.looking == Some(id) {
             self.looking = None;
+        }
+        if self.resuming == Some(id) {
+            self.resuming = None;
         }
         if let Err(error) = &done
             && !error.is_cancelled()
@@ -158,7 +174,7 @@ mod tests {
             tasks.begin(job(number), Duty::Deploy, publisher(number), never());
         }
         assert!(!tasks.has_room(Duty::Deploy, publisher(9)));
-        for duty in [Duty::Remove, Duty::ClaimStartFee, Duty::Decline] {
+        for duty in [Duty::Remove, Duty::ClaimStartFee, Duty::Settle, Duty::Decline] {
             assert!(tasks.has_room(duty, publisher(1)));
         }
         tasks.of(job(0)).unwrap().cut_off();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roadstead_chain::{MarketClient, Wallet};
 use roadstead_core::ports::{ChainError, ContentError, Engine};
-use roadstead_journal::StateFolder;
+use roadstead_journal::{Journal, JournalBinding, JournalError, StateFolder};
 use roadstead_store::{EmbeddedStore, GatewaySources, SourcePolicy};
 use roadstead_types::Market;
 
@@ -16,6 +16,9 @@ pub enum WireError {
     /// The chain does not answer, or is another one.
     #[error("the market's chain cannot be used")]
     Chain(#[from] ChainError),
+    /// What must outlive the process cannot be kept, or belongs to another chain.
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
     /// Blocks cannot be kept, or not be fetched.
     #[error("the content store cannot be used")]
     Content(#[from] ContentError),
@@ -31,14 +34,18 @@ pub async fn wire(
 ) -> Result<Ports, WireError> {
     let cache = EmbeddedStore::open(folder.path().join("blocks"))?;
     let policy = if market.devnet { SourcePolicy::Development } else { SourcePolicy::Public };
+    let journal = Journal::open(folder, &JournalBinding::from(&market))?;
     let client = MarketClient::connect(market).await?;
-    let account = client.account(wallet);
+    let signer = Arc::new(wallet.clone());
+    let account = client.account(wallet).with_intents(Arc::new(journal.clone()));
     let poll_interval = client.poll_interval();
     let client = Arc::new(client);
     Ok(Ports {
         events: client.clone(),
         reader: client,
         writer: Arc::new(account),
+        signer,
+        journal,
         poll_interval,
         cache: Arc::new(cache),
         sources: Arc::new(GatewaySources::new(policy)),

@@ -1,16 +1,25 @@
 //! Closing a job.
+//!
+//! ```text
+//!  open ── order ──> taken ── the provider settles and closes ──> closed
+//!    │                 │ 60 s                                        ^
+//!    └── not taken ────┴── notice ── the provider, or anybody later ─┘
+//! ```
+//!
+//! Nothing is durable here but what is on chain: called again, it goes on from there.
 
 use std::{pin::pin, time::Duration};
 
-use roadstead_core::{
-    Cursor, JobEvent,
-    ports::{Call, ChainError, EventFilter, Party, WriteError},
-};
+use roadstead_core::ports::{Call, ChainError, WriteError};
 use roadstead_types::{JobId, JobStatus, Terms, Timestamp, TokenAmount};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use crate::Ports;
+use crate::{
+    NoticeReason, Ports,
+    history::{End, History},
+    order::order_close,
+};
 
 /// What became of a job that the publisher left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +33,8 @@ pub enum Closed {
         paid: TokenAmount,
         /// What came back, in token base units.
         refund: TokenAmount,
+        /// How it came to its end.
+        how: Ending,
     },
     /// The provider did not end it; from `close_at` on anybody can.
     NoticeRuns {
@@ -31,6 +42,28 @@ pub enum Closed {
         job: JobId,
         /// End of the notice, in chain time.
         close_at: Timestamp,
+    },
+}
+
+/// How a job came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The provider ended it by itself: it was ordered to, or gave the job back.
+    Order,
+    /// After notice was given on chain.
+    Notice,
+}
+
+/// What happens while a job is closed.
+#[derive(Debug)]
+pub enum CloseEvent {
+    /// The provider took the order.
+    Ordered,
+    /// Notice was given on chain instead.
+    NoticeGiven {
+        /// Why the order did not do.
+        why: NoticeReason,
     },
 }
 
@@ -51,19 +84,34 @@ pub enum CloseError {
     Write(#[from] WriteError),
 }
 
-/// Gives notice, unless it was given before, and waits up to `patience` for the provider to end the job at once.
-/// `from_block` is a block not after the job's opening: the end of the job is looked for from there.
+/// Orders the provider to close the job. Where that does not do within [`crate::ORDER_PATIENCE`], gives notice, unless
+/// it was given before, and waits up to `patience` more for the end. `from_block` is a block not after the job's
+/// opening: the end of the job is looked for from there.
 pub async fn close(
     ports: &Ports,
     terms: &Terms,
     from_block: u64,
     patience: Duration,
+    report: impl Fn(CloseEvent),
 ) -> Result<Closed, CloseError> {
     let job = ports.reader.job_id(terms);
-    give_notice(ports, terms, job).await?;
-    let party = Party::Publisher(terms.publisher);
-    let filter = EventFilter { party, jobs: vec![job] };
-    let mut end = pin!(wait_for_end(ports, job, filter, from_block));
+    let mut history = History::new(job, terms, from_block);
+    let mut end = pin!(wait_for_end(ports, job, &mut history));
+    match ports.reader.job(job).await?.status() {
+        JobStatus::Absent => return Err(CloseError::Absent { job }),
+        JobStatus::Open => {
+            let ordering = order_close(ports, terms, job, || report(CloseEvent::Ordered));
+            let why = tokio::select! {
+                // Cancel-safe: an order that was sent may be sent again, and what was read is kept outside.
+                why = ordering => why,
+                closed = &mut end => return Ok(closed?),
+            };
+            if give_notice(ports, terms, job).await? {
+                report(CloseEvent::NoticeGiven { why });
+            }
+        }
+        JobStatus::Closing | JobStatus::Closed => {}
+    }
     match timeout(patience, &mut end).await {
         Ok(closed) => Ok(closed?),
         Err(_) => match ports.reader.job(job).await? {
@@ -74,15 +122,16 @@ pub async fn close(
     }
 }
 
-async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<(), CloseError> {
+/// Whether the notice is this one.
+async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<bool, CloseError> {
     let status = async || Ok::<_, ChainError>(ports.reader.job(job).await?.status());
     match status().await? {
         JobStatus::Absent => Err(CloseError::Absent { job }),
-        JobStatus::Closing | JobStatus::Closed => Ok(()),
+        JobStatus::Closing | JobStatus::Closed => Ok(false),
         JobStatus::Open => match ports.writer.submit(Call::BeginClose(terms.clone())).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             // Somebody else ended the job, or gave notice, in the same moment.
-            Err(WriteError::Reverted { .. }) if status().await? != JobStatus::Open => Ok(()),
+            Err(WriteError::Reverted { .. }) if status().await? != JobStatus::Open => Ok(false),
             Err(error) => Err(error.into()),
         },
     }
@@ -91,22 +140,17 @@ async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<(), Clo
 async fn wait_for_end(
     ports: &Ports,
     job: JobId,
-    filter: EventFilter,
-    from_block: u64,
+    history: &mut History,
 ) -> Result<Closed, ChainError> {
-    let mut cursor = Cursor::starting_at(from_block);
     loop {
-        match ports.events.events_after(&cursor, &filter).await {
-            Ok(batch) => {
-                for event in batch.events {
-                    if let (id, JobEvent::Closed { paid, refund }) = event.item
-                        && id == job
-                    {
-                        return Ok(Closed::Closed { job, paid, refund });
-                    }
+        match history.read(ports).await {
+            Ok(told) => {
+                if let Some(End { paid, refund }) = history.told().end {
+                    let was_noticed = history.told().was_noticed;
+                    let how = if was_noticed { Ending::Notice } else { Ending::Order };
+                    return Ok(Closed::Closed { job, paid, refund, how });
                 }
-                if batch.cursor != cursor {
-                    cursor = batch.cursor;
+                if told.is_some() {
                     continue;
                 }
             }

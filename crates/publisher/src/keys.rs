@@ -1,11 +1,14 @@
 //! The publisher's own keys, made once and kept in its state folder.
 //!
 //! Losing the dedupe secret means that everything is uploaded anew; whoever has it can confirm guesses about the
-//! publisher's images, and open guessed chunks. Losing the recovery key means that bundles cannot be read back. Money
-//! depends on neither.
+//! publisher's images, and open guessed chunks. Losing the recovery key means that bundles cannot be read back, losing
+//! the identity that providers see another peer. Losing the agent's key means that no bill of the jobs that name it can
+//! be accepted any more; whoever has it can accept bills of these jobs, each up to its deposit.
 
-use roadstead_crypto::{DedupeSecret, EncryptionSecret, InvalidKey};
+use roadstead_chain::Wallet;
+use roadstead_crypto::{DedupeSecret, EncryptionSecret, InvalidKey, NodeIdentity};
 use roadstead_journal::{SecretError, StateFolder};
+use zeroize::Zeroizing;
 
 /// The keys of a publisher.
 #[derive(Debug)]
@@ -14,6 +17,10 @@ pub struct Keys {
     pub dedupe: DedupeSecret,
     /// Bundles are sealed to it, besides their provider.
     pub recovery: EncryptionSecret,
+    /// Providers know this client by it.
+    pub identity: NodeIdentity,
+    /// Accepts the bills of jobs that name it as their signer. It pays for nothing.
+    pub agent: Wallet,
 }
 
 /// Why the keys cannot be had.
@@ -36,8 +43,23 @@ impl Keys {
             EncryptionSecret::generate,
             EncryptionSecret::to_bytes,
         )?;
-        Ok(Self { dedupe, recovery })
+        let identity = folder.secret_or_new(
+            "identity.key",
+            NodeIdentity::from_bytes,
+            NodeIdentity::generate,
+            NodeIdentity::to_bytes,
+        )?;
+        let agent = folder.secret_or_new("agent.key", read_wallet, Wallet::random, |wallet| {
+            Zeroizing::new(wallet.to_hex().as_bytes().to_vec())
+        })?;
+        Ok(Self { dedupe, recovery, identity, agent })
     }
+}
+
+fn read_wallet(content: &[u8]) -> Result<Wallet, InvalidKey> {
+    let text = str::from_utf8(content).ok();
+    let wallet = text.and_then(|text| text.parse().ok());
+    wallet.ok_or(InvalidKey { what: "the private key of an account, in hexadecimal digits" })
 }
 
 #[cfg(test)]
@@ -52,10 +74,14 @@ mod tests {
         let read = Keys::load_or_create(&folder).unwrap();
         assert_eq!(read.dedupe.to_bytes(), made.dedupe.to_bytes());
         assert_eq!(read.recovery.public_key(), made.recovery.public_key());
-        for file in ["dedupe.key", "recovery.key"] {
+        assert_eq!(read.identity.peer_id(), made.identity.peer_id());
+        assert_eq!(read.agent.address(), made.agent.address());
+        for file in ["dedupe.key", "recovery.key", "identity.key", "agent.key"] {
+            let whole = folder.read_secret(file).unwrap().unwrap();
             folder.write_secret(file, b"short").unwrap();
             assert!(Keys::load_or_create(&folder).is_err(), "{file}");
-            folder.write_secret(file, &made.recovery.to_bytes()).unwrap();
+            folder.write_secret(file, &whole).unwrap();
         }
+        Keys::load_or_create(&folder).unwrap();
     }
 }

@@ -1,28 +1,44 @@
-//! The publisher's client, as a library: it seals images and bundles, opens jobs, closes them and takes the rest of its
-//! money back.
+//! The publisher's client, as a library: it seals images and bundles, opens jobs, accepts their bills, closes them and
+//! takes the rest of its money back.
 //!
-//! Built from ports ([`Ports`]); [`wire`] is the one place that picks the real ones. Every command is one function
-//! with a serialisable result, and may be repeated after any interruption: a job is never opened twice.
+//! Built from ports ([`Ports`], [`AgentPorts`]); [`wire`] is the one place that picks the real ones. Every command is
+//! one function with a serialisable result, and may be repeated after any interruption: a job is never opened twice.
+//! The [`Agent`] is the one part that runs for long.
 
+mod agent;
 mod close;
+mod history;
 mod keys;
+mod line;
 mod open;
+mod order;
+mod profile;
 mod publish;
 mod seal;
+mod verify;
 mod wire;
 mod withdraw;
 
-pub use close::{CloseError, Closed, close};
+pub use agent::{
+    AdoptError, Agent, AgentError, AgentEvent, AgentLimits, AgentPorts, FollowError, adopt,
+};
+pub use close::{CloseError, CloseEvent, Closed, Ending, close};
 pub use keys::{KeyError, Keys};
+pub use line::TalkError;
 pub use open::{OpenError, OpenRequest, Opened, open};
+pub use order::{NoticeReason, ORDER_PATIENCE};
+pub use profile::{ProfileError, provider_profile};
 pub use publish::{Deal, Prepared, PublishError, provider_key, publish};
 pub use seal::{SealWorkloadError, SealedImage, SealedWorkload, seal};
-pub use wire::wire;
+pub use verify::{VerifiedBill, VerifyError, verify_job};
+pub use wire::{WireError, wire};
 pub use withdraw::{WithdrawError, Withdrawn, withdraw};
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter, ContentStore};
+use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter, ContentStore, JobLink, Signer};
+use roadstead_journal::Journal;
+use roadstead_types::Domain;
 use tokio::sync::Mutex;
 
 /// What a publisher needs from the world.
@@ -38,8 +54,34 @@ pub struct Ports {
     pub poll_interval: Duration,
     /// Keeps the blocks of images and bundles.
     pub store: Arc<dyn ContentStore>,
+    /// Asks providers.
+    pub link: Arc<dyn JobLink>,
+    /// Keeps plans, receipts and vouchers.
+    pub journal: Journal,
+    /// Signs as the publisher what is not a transaction: orders.
+    pub wallet: Arc<dyn Signer>,
+    /// Where signatures count.
+    pub domain: Domain,
+    /// The first block that can hold an event of the market.
+    pub from_block: u64,
     /// Jobs are opened one after the other.
     pub opening: Arc<Mutex<()>>,
+}
+
+impl Ports {
+    /// The ports of the agent that shares this publisher's journal and accepts bills with its key.
+    pub fn agent(&self, keys: &Keys) -> AgentPorts {
+        AgentPorts {
+            events: self.events.clone(),
+            reader: self.reader.clone(),
+            poll_interval: self.poll_interval,
+            link: self.link.clone(),
+            journal: self.journal.clone(),
+            signer: Arc::new(keys.agent.clone()),
+            domain: self.domain,
+            from_block: self.from_block,
+        }
+    }
 }
 
 impl std::fmt::Debug for Ports {

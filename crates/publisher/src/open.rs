@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use roadstead_core::ports::{Call, ChainError, WriteError};
-use roadstead_types::{JobId, JobStatus, Terms, TokenAmount};
+use roadstead_types::{JobId, JobPlan, JobStatus, Terms, TokenAmount};
 use serde::Serialize;
 
 use crate::Ports;
@@ -16,6 +16,13 @@ pub struct OpenRequest {
     pub deposit: TokenAmount,
     /// A hint where the bundle can be fetched.
     pub source: Bytes,
+}
+
+impl From<&JobPlan> for OpenRequest {
+    fn from(plan: &JobPlan) -> Self {
+        let source = Bytes::copy_from_slice(plan.source.as_bytes());
+        Self { terms: plan.terms.clone(), deposit: plan.deposit, source }
+    }
 }
 
 /// A job that is on chain.

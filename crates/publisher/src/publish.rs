@@ -1,7 +1,7 @@
 //! Everything before the transaction: the provider's key, the sealed bundle, the terms.
 //!
-//! What is sealed here is durable before the terms that name it are returned, so a job that was opened can always be
-//! fetched.
+//! What is sealed here, and the plan of the job, are durable before the plan is returned: a job that was opened can
+//! always be fetched, is found again when it is opened again, and its bills can be checked.
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -10,9 +10,10 @@ use roadstead_core::{
     rate_per_hour,
 };
 use roadstead_crypto::{BundleError, MAX_BUNDLE, seal_bundle, sha256};
+use roadstead_journal::JournalError;
 use roadstead_types::{
-    BUNDLE_VERSION, Bundle, BundleBinding, Cid, EncryptionKey, KeyKind, Market, Resources, Seconds,
-    Start, Terms, TokenAmount,
+    BUNDLE_VERSION, Bundle, BundleBinding, Cid, EncryptionKey, JobKey, JobPlan, KeyKind, Market,
+    Resources, Seconds, Start, Tariff, Terms, TokenAmount,
     content::{RAW, content_id},
 };
 use zeroize::Zeroizing;
@@ -26,6 +27,8 @@ pub struct Deal {
     pub provider: Address,
     /// Who accepts the bills.
     pub signer: Address,
+    /// What the job may cost at most.
+    pub deposit: TokenAmount,
     /// Token base units per 10^12 units of usage.
     pub prices: Resources<u128>,
     /// The length of one metering interval.
@@ -45,10 +48,8 @@ pub struct Deal {
 /// A job that only has to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
-    /// What both sides agree on.
-    pub terms: Terms,
-    /// The hint that goes along with the opening.
-    pub source: String,
+    /// All that it takes to open it and to follow it. The journal has it as well.
+    pub plan: JobPlan,
     /// The sealed bundle.
     pub bundle: Cid,
 }
@@ -80,6 +81,9 @@ pub enum PublishError {
     /// The publisher's store does not keep it.
     #[error("the content store does not keep what was sealed")]
     Store(#[from] ContentError),
+    /// Its plan is not kept.
+    #[error("the plan of the job cannot be kept")]
+    Journal(#[from] JournalError),
 }
 
 /// The key to which bundles for a provider are sealed.
@@ -94,8 +98,8 @@ pub async fn provider_key(ports: &Ports, provider: Address) -> Result<Encryption
     usable.ok_or(PublishError::NoKey { provider })
 }
 
-/// Keeps the sealed images, seals the bundle to `key` and keeps it as well. The rate in the terms is what the
-/// reservation costs at the prices of the deal.
+/// Keeps the sealed images, seals the bundle to `key` and keeps it and the plan as well. The rate in the terms is what
+/// the reservation costs at the prices of the deal.
 pub async fn publish(
     ports: &Ports,
     keys: &Keys,
@@ -143,5 +147,11 @@ pub async fn publish(
         salt: deal.salt,
         bundle: digest,
     };
-    Ok(Prepared { terms, source: deal.source.clone(), bundle })
+    let Deal { interval, prices, deposit, .. } = *deal;
+    let tariff = Tariff { interval, reservation: sealed.workload.reservation, prices };
+    let (chain, contract) = (market.chain_id, market.contracts.payment);
+    let key = JobKey { chain, contract, job: ports.reader.job_id(&terms) };
+    let plan = JobPlan { key, terms, deposit, source: deal.source.clone(), tariff };
+    ports.journal.save_plan(&plan).await?;
+    Ok(Prepared { plan, bundle })
 }

@@ -39,7 +39,11 @@ struct Instance {
     spec: InstanceSpec,
     phase: Phase,
     reasons: BTreeSet<FreezeReason>,
+    usage: Usage,
 }
+
+/// What every instance has used when it starts.
+const NOTHING: Usage = Usage { cpu: Some(0), network_in: Some(0), network_out: Some(0) };
 
 impl FakeEngine {
     /// How often an instance was started, over all its lives.
@@ -56,6 +60,19 @@ impl FakeEngine {
     pub fn exit(&self, id: &InstanceId, status: i32) {
         if let Some(instance) = lock(&self.state).instances.get_mut(id) {
             instance.phase = Phase::Exited { status: Some(status), out_of_memory: Some(false) };
+        }
+    }
+
+    /// Lets an instance use more: CPU milliseconds, bytes in, bytes out.
+    pub fn spend(&self, id: &InstanceId, cpu: u64, network_in: u64, network_out: u64) {
+        if let Some(instance) = lock(&self.state).instances.get_mut(id) {
+            let more = |used: Option<u64>, more| used.map(|used: u64| used.saturating_add(more));
+            let Usage { cpu: before, network_in: came, network_out: went } = instance.usage;
+            instance.usage = Usage {
+                cpu: more(before, cpu),
+                network_in: more(came, network_in),
+                network_out: more(went, network_out),
+            };
         }
     }
 
@@ -154,8 +171,12 @@ impl Engine for FakeEngine {
             }
         }
         *state.starts.entry(spec.id).or_default() += 1;
-        let started =
-            Instance { spec: spec.clone(), phase: Phase::Running, reasons: BTreeSet::new() };
+        let started = Instance {
+            spec: spec.clone(),
+            phase: Phase::Running,
+            reasons: BTreeSet::new(),
+            usage: NOTHING,
+        };
         let observed = Self::observed(&started);
         state.instances.insert(spec.id, started);
         Ok(observed)
@@ -171,7 +192,7 @@ impl Engine for FakeEngine {
 
     async fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
         match lock(&self.state).instances.get(id) {
-            Some(_) => Ok(Usage { cpu: Some(0), network_in: Some(0), network_out: Some(0) }),
+            Some(instance) => Ok(instance.usage),
             None => Err(EngineError::Absent { id: *id }),
         }
     }
@@ -199,6 +220,6 @@ impl Engine for FakeEngine {
 
     async fn remove(&self, id: &InstanceId) -> Result<Option<Usage>, EngineError> {
         let removed = lock(&self.state).instances.remove(id);
-        Ok(removed.map(|_| Usage { cpu: Some(0), network_in: Some(0), network_out: Some(0) }))
+        Ok(removed.map(|instance| instance.usage))
     }
 }

@@ -82,6 +82,8 @@ fn offer() -> Offer {
         interval: (Seconds(2), Seconds(3_600)),
         notice: Seconds::from_hours(1),
         image_size: 1 << 30,
+        settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(60) },
+        grace: Seconds(60),
     }
 }
 

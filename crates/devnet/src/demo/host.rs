@@ -1,19 +1,19 @@
 //! The provider's side of the demonstration.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use roadstead_core::{
-    Offer, Refusal,
+    Offer, SettlePolicy,
     ports::{Engine, EngineError},
 };
 use roadstead_journal::StateFolder;
+use roadstead_net::JobServer;
 use roadstead_provider::{Daemon, DaemonError, Keys, Ports, ProviderEvent, register, wire};
-use roadstead_types::{PROFILE_VERSION, Profile, Resources, Seconds};
+use roadstead_types::{PROFILE_VERSION, Profile, Resources, Seconds, TokenAmount};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -22,35 +22,19 @@ use crate::{
     market::LocalMarket,
 };
 
-/// Where the provider will listen for its publishers.
-const ADDRESS: &str = "/ip4/127.0.0.1/tcp/4150";
+/// Where the provider listens for its publishers: any free port of this machine.
+const ADDRESS: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// The most bytes of an image's plain layers: 16 GiB.
 const MAX_IMAGE: u64 = 16 << 30;
 
-/// How far the provider is with the one job of the demonstration.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Service {
-    /// Not there yet.
-    #[default]
-    Awaited,
-    /// It runs.
-    Running {
-        /// Under which URL each of its ports can be called.
-        urls: BTreeMap<u16, String>,
-        /// How long the provider took since it had learned of the job.
-        after: Duration,
-    },
-    /// It never will.
-    Refused(Refusal),
-}
-
 /// A registered provider whose daemon runs.
 pub(super) struct Host {
     daemon: JoinHandle<Result<(), DaemonError>>,
+    server: JobServer,
     stop: CancellationToken,
     ports: Ports,
-    service: watch::Receiver<Service>,
+    deployed: watch::Receiver<Option<Duration>>,
     _folder: StateFolder,
 }
 
@@ -60,44 +44,44 @@ impl Host {
         local: &LocalMarket,
         folder: &Path,
         engine: Arc<dyn Engine>,
-        report: impl Fn(DemoEvent) + Send + Sync + 'static,
+        report: impl Fn(DemoEvent) + Clone + Send + Sync + 'static,
     ) -> Result<Self, DemoError> {
         let folder = StateFolder::open(folder.join("provider"))?;
         let keys = Keys::load_or_create(&folder)?;
         let ports = wire(local.market.clone(), local.provider.clone(), &folder, engine).await?;
-        let address = ADDRESS.parse().expect("it is a multiaddr");
         let offer = offer();
         let profile =
             Profile { version: PROFILE_VERSION, region: "local".into(), prices: offer.prices };
-        report(DemoEvent::Registered(register(&ports, &keys, address, &profile).await?));
-
-        let (tell, service) = watch::channel(Service::Awaited);
+        let (tell, deployed) = watch::channel(None);
         let seen = OnceLock::new();
+        let told = report.clone();
         let events = move |event| {
             match &event {
                 ProviderEvent::JobSeen { .. } => {
                     seen.get_or_init(Instant::now);
                 }
-                ProviderEvent::Running { urls, .. } => {
-                    let after = seen.get().map(Instant::elapsed).unwrap_or_default();
-                    tell.send_replace(Service::Running { urls: urls.clone(), after });
-                }
-                ProviderEvent::Refused { refusal, .. } => {
-                    tell.send_replace(Service::Refused(refusal.clone()));
+                ProviderEvent::Running { .. } => {
+                    tell.send_replace(seen.get().map(Instant::elapsed));
                 }
                 _ => {}
             }
-            report(DemoEvent::Provider(event));
+            told(DemoEvent::Provider(event));
         };
+        // The keys are read once more: the daemon keeps its own.
+        let registered_keys = Keys::load_or_create(&folder)?;
+        let daemon = Daemon::new(ports.clone(), &local.market, keys, offer, &profile, events);
+        let server = daemon.listen(ADDRESS.parse().expect("it is a multiaddr")).await?;
+        let address = server.addresses().into_iter().next().ok_or(DemoError::NoAddress)?;
+        let registered = register(&ports, &registered_keys, address, &profile).await?;
+        report(DemoEvent::Registered(registered));
         let stop = CancellationToken::new();
-        let daemon = Daemon::new(ports.clone(), &local.market, keys, offer, events);
         let daemon = tokio::spawn(daemon.run(stop.clone()));
-        Ok(Self { daemon, stop, ports, service, _folder: folder })
+        Ok(Self { daemon, server, stop, ports, deployed, _folder: folder })
     }
 
-    /// How far the provider is.
-    pub(super) fn service(&self) -> watch::Receiver<Service> {
-        self.service.clone()
+    /// How long the provider took to bring the job to run, since it had learned of it; `None` before that.
+    pub(super) fn deployed(&self) -> watch::Receiver<Option<Duration>> {
+        self.deployed.clone()
     }
 
     /// Nothing of the job is at the provider any more.
@@ -115,6 +99,7 @@ impl Host {
 
     /// Ends the daemon, waits for it, and removes what it left running.
     pub(super) async fn shutdown(self) -> Result<(), DemoError> {
+        self.server.shutdown().await;
         self.stop.cancel();
         let ended = self.daemon.await;
         let removed = remove_all(&*self.ports.engine).await;
@@ -134,10 +119,18 @@ async fn remove_all(engine: &dyn Engine) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// What the provider offers: cents an hour for a small machine.
+/// What the provider offers. A small machine costs a few test dollars an hour, a hundred times of what it is worth, so
+/// that seconds can be seen on the bill.
 fn offer() -> Offer {
     Offer {
-        prices: prices(),
+        prices: Resources {
+            cpu: 2_000_000_000_000,
+            memory: 50_000_000_000_000,
+            storage: 10_000_000_000_000,
+            network_in: 1_000_000,
+            network_out: 1_000_000,
+            accelerator: 0,
+        },
         capacity: Resources {
             cpu: 4_000,
             memory: 4_096,
@@ -149,18 +142,7 @@ fn offer() -> Offer {
         interval: (Seconds(2), Seconds(3_600)),
         notice: Seconds::from_hours(1),
         image_size: MAX_IMAGE,
-    }
-}
-
-/// Token base units per 10^12 units of usage. The publisher offers the same: it has no other way to learn the
-/// provider's prices yet.
-pub(super) const fn prices() -> Resources<u128> {
-    Resources {
-        cpu: 8_000_000_000,
-        memory: 20_000_000,
-        storage: 200_000,
-        network_in: 10_000,
-        network_out: 10_000,
-        accelerator: 0,
+        settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(3) },
+        grace: Seconds::from_hours(24),
     }
 }

@@ -2,17 +2,24 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, Bytes, U256};
-use roadstead_core::ports::{ChainError, ContentStore};
+use alloy_primitives::{Address, U256};
+use roadstead_core::{
+    Cursor, JobEvent, cost_of,
+    ports::{ChainError, ContentStore, EventFilter, Party},
+    protocol::JobPhase,
+    rate_per_hour,
+};
 use roadstead_journal::StateFolder;
 use roadstead_publisher::{
-    Closed, Deal, Keys, OpenRequest, Ports, Prepared, SealedImage, close, open, provider_key,
-    publish, seal, wire, withdraw,
+    Agent, AgentError, AgentEvent, AgentLimits, Closed, Deal, Keys, OpenRequest, Ports, Prepared,
+    SealedImage, VerifiedBill, close, open, provider_key, provider_profile, publish, seal,
+    verify_job, wire, withdraw,
 };
 use roadstead_store::{EmbeddedStore, Gateway};
 use roadstead_types::{Cid, JobId, JobStatus, Market, Seconds, Terms, TokenAmount};
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,19 +27,24 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DEPLOY_PATIENCE, DemoConfig, DemoError, DemoEvent, PATIENCE,
     call::{Answer, call},
-    host::{Service, prices},
     report::Stopwatch,
 };
 use crate::market::LocalMarket;
 
-/// Token base units: two test dollars.
+/// Token base units: two test dollars; more where that does not last for [`DEPOSIT_SPAN`].
 const DEPOSIT: u128 = 2_000_000;
-/// Token base units: five cents.
-const START_FEE: u128 = 50_000;
+/// How long the deposit lasts at full use.
+const DEPOSIT_SPAN: Seconds = Seconds(300);
+/// Token base units: a twentieth of a cent.
+const START_FEE: u128 = 500;
 /// One metering interval.
 const INTERVAL: Seconds = Seconds(2);
+/// How many receipts are accepted before the job is closed.
+const RECEIPTS: u32 = 3;
+/// How many bills are paid before that.
+const SETTLEMENTS: u32 = 2;
 
-/// A publisher with its wallet, its keys, and a store that serves its blocks.
+/// A publisher with its wallet, its keys, its agent, and a store that serves its blocks.
 pub(super) struct Renter {
     ports: Ports,
     keys: Keys,
@@ -40,6 +52,18 @@ pub(super) struct Renter {
     provider: Address,
     gateway: Gateway,
     folder: StateFolder,
+    agent: JoinHandle<Result<(), AgentError>>,
+    stop_agent: CancellationToken,
+    known: watch::Receiver<Known>,
+}
+
+/// What the agent has learned of the one job.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    phase: Option<JobPhase>,
+    url: Option<String>,
+    accepted: u32,
+    is_over: bool,
 }
 
 /// What a job cost, from its opening to the withdrawal of the rest.
@@ -50,6 +74,9 @@ pub(super) struct Rented {
     pub(super) url: String,
     pub(super) answer: Answer,
     pub(super) money: Money,
+    pub(super) bill: VerifiedBill,
+    pub(super) vouchers: u32,
+    pub(super) settlements: u32,
 }
 
 /// The sums of a job.
@@ -66,25 +93,39 @@ struct Wallets {
 }
 
 impl Renter {
-    /// Connects the publisher to the market and serves its blocks on this machine.
-    pub(super) async fn start(local: &LocalMarket, folder: &Path) -> Result<Self, DemoError> {
+    /// Connects the publisher to the market, starts its agent, and serves its blocks on this machine.
+    pub(super) async fn start(
+        local: &LocalMarket,
+        folder: &Path,
+        report: impl Fn(DemoEvent) + Send + Sync + 'static,
+    ) -> Result<Self, DemoError> {
         let folder = StateFolder::open(folder.join("publisher"))?;
         let keys = Keys::load_or_create(&folder)?;
         let store = EmbeddedStore::open(folder.path().join("blocks"));
         let store: Arc<dyn ContentStore> = Arc::new(store.map_err(DemoError::Store)?);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let gateway = Gateway::serve(store.clone(), any, &CancellationToken::new()).await?;
-        let ports = wire(local.market.clone(), local.publisher.clone(), store).await?;
+        let market = local.market.clone();
+        let ports = wire(market.clone(), local.publisher.clone(), store, &folder, &keys).await?;
+
+        let (tell, known) = watch::channel(Known::default());
+        let events = move |event| {
+            tell.send_modify(|known| known.hear(&event));
+            report(DemoEvent::Agent(event));
+        };
+        let stop_agent = CancellationToken::new();
+        let agent = Agent::new(ports.agent(&keys), AgentLimits::default(), events);
+        let agent = tokio::spawn(agent.run(stop_agent.clone()));
         let provider = local.provider.address();
-        Ok(Self { ports, keys, market: local.market.clone(), provider, gateway, folder })
+        Ok(Self { ports, keys, market, provider, gateway, folder, agent, stop_agent, known })
     }
 
-    /// Seals what was chosen, opens a job for it, calls its service, closes the job and takes the rest back. Whatever
-    /// happens in between, a job that was opened is closed.
+    /// Seals what was chosen, opens a job for it, calls its service, lets it run for some intervals, closes the job and
+    /// takes the rest back. Whatever happens in between, a job that was opened is closed.
     pub(super) async fn rent(
         &self,
         config: &DemoConfig,
-        service: watch::Receiver<Service>,
+        deployed: watch::Receiver<Option<Duration>>,
         stop: &CancellationToken,
         clock: &mut Stopwatch,
         report: &(impl Fn(DemoEvent) + Sync),
@@ -94,26 +135,23 @@ impl Renter {
         let Some(prepared) = stop.run_until_cancelled(preparing).await else {
             return Err(DemoError::Interrupted { refund: None });
         };
-        let (image, grace, Prepared { terms, source, bundle }) = prepared?;
+        let (image, grace, Prepared { plan, bundle }) = prepared?;
 
-        let deposit = TokenAmount::new(DEPOSIT).expect("far below 2^96");
-        let job = self.ports.reader.job_id(&terms);
+        let (job, deposit, terms) = (plan.key.job, plan.deposit, &plan.terms);
         report(DemoEvent::Opening { job, deposit });
-        let source = Bytes::from(source.into_bytes());
-        let request = OpenRequest { terms: terms.clone(), deposit, source };
-        if let Err(error) = open(&self.ports, request).await {
+        if let Err(error) = open(&self.ports, OpenRequest::from(&plan)).await {
             // What went wrong may have gone wrong after the job was opened.
             if self.ports.reader.job(job).await?.status() == JobStatus::Open {
-                self.leave(&terms, grace, report).await?;
+                self.leave(terms, grace, report).await?;
             }
             return Err(error.into());
         }
         clock.lap(|timings| &mut timings.open);
 
-        let using = self.use_service(job, &terms, service, clock, report);
+        let using = self.use_service(job, terms, deployed, clock, report);
         let used = stop.run_until_cancelled(using).await;
 
-        let left = self.leave(&terms, grace, report).await;
+        let left = self.leave(terms, grace, report).await;
         clock.lap(|timings| &mut timings.close);
         let (url, answer) = match used {
             Some(Ok(used)) => used,
@@ -125,7 +163,11 @@ impl Renter {
         let after = self.wallets().await?;
         let money = Money { deposit, paid, refunded };
         money.check(&before, &after)?;
-        Ok(Rented { job, image, bundle, url, answer, money })
+        let bill = verify_job(&self.ports, job).await?;
+        report(DemoEvent::Verified(bill));
+        let settlements = self.settlements(job, terms).await?;
+        let vouchers = self.known.borrow().accepted;
+        Ok(Rented { job, image, bundle, url, answer, money, bill, vouchers, settlements })
     }
 
     /// Everything before the transaction.
@@ -136,22 +178,27 @@ impl Renter {
         report: &(impl Fn(DemoEvent) + Sync),
     ) -> Result<(SealedImage, Duration, Prepared), DemoError> {
         let key = provider_key(&self.ports, self.provider).await?;
+        let prices = provider_profile(&self.ports, self.provider).await?.prices;
         let chosen = config.workload.read(self.folder.path().join("image")).await?;
         let containers = chosen.workload.containers.iter();
         let graces = containers.map(|each| Duration::from(each.container.stop_grace_period));
         let grace = graces.max().unwrap_or_default();
+        let rate = rate_per_hour(&chosen.workload.reservation, &prices);
+        let lasting = rate.map(|rate| cost_of(rate, DEPOSIT_SPAN)).unwrap_or_default();
         let progress = |progress| report(DemoEvent::Sealing(progress));
         let sealed =
             seal(&self.ports, &self.keys, chosen.workload, &chosen.folder, progress).await?;
         let image = sealed.images.first().cloned().ok_or(DemoError::NoPort)?;
         report(DemoEvent::Sealed(image.clone()));
         clock.lap(|timings| &mut timings.seal);
+        let amount = |units| TokenAmount::new(units).expect("far below 2^96");
         let deal = Deal {
             provider: self.provider,
-            signer: self.ports.writer.account(),
-            prices: prices(),
+            signer: self.keys.agent.address(),
+            deposit: amount(DEPOSIT).max(lasting),
+            prices,
             interval: INTERVAL,
-            start_fee: TokenAmount::new(START_FEE).expect("far below 2^96"),
+            start_fee: amount(START_FEE),
             notice: Seconds::from_hours(24),
             window: Seconds(0),
             salt: 0,
@@ -162,47 +209,77 @@ impl Renter {
         Ok((image, grace, prepared))
     }
 
-    /// Waits until the service runs, calls it, and waits until it has cost its start fee.
+    /// Waits until the service runs, calls it, and waits until enough of it was metered, accepted and paid.
     async fn use_service(
         &self,
         job: JobId,
         terms: &Terms,
-        mut service: watch::Receiver<Service>,
+        mut deployed: watch::Receiver<Option<Duration>>,
         clock: &mut Stopwatch,
         report: &(impl Fn(DemoEvent) + Sync),
     ) -> Result<(String, Answer), DemoError> {
-        let known = service.wait_for(|service| !matches!(service, Service::Awaited));
-        let known = match timeout(DEPLOY_PATIENCE, known).await {
+        let mut known = self.known.clone();
+        let running = known.wait_for(Known::is_decided);
+        let decided = match timeout(DEPLOY_PATIENCE, running).await {
             Ok(Ok(known)) => known.clone(),
             Ok(Err(_)) => return Err(DemoError::Gone),
-            Err(_) => Service::Awaited,
-        };
-        let (urls, after) = match known {
-            Service::Running { urls, after } => (urls, after),
-            Service::Refused(refusal) => return Err(DemoError::Refused(refusal)),
-            Service::Awaited => {
+            Err(_) => {
                 let what = "did not bring the container to run";
                 return Err(DemoError::Silent { what, within: DEPLOY_PATIENCE });
             }
         };
+        match decided.phase {
+            Some(JobPhase::Running) => {}
+            Some(JobPhase::Refused { reason }) => return Err(DemoError::Refused { reason }),
+            _ => return Err(DemoError::Refused { reason: "it gave the money back".into() }),
+        }
+        let after = deployed.wait_for(Option::is_some).await;
+        let after = after.map_err(|_| DemoError::Gone)?.unwrap_or_default();
         clock.note(|timings| &mut timings.deploy, after);
-        let url = urls.into_values().next().ok_or(DemoError::NoPort)?;
+        let url = decided.url.ok_or(DemoError::NoPort)?;
         let answer = timeout(PATIENCE, call(&url)).await;
         let silent = |what| DemoError::Silent { what, within: PATIENCE };
         let answer = answer.unwrap_or(Err(silent("did not let the service be called")))?;
         report(DemoEvent::Answered { url: url.clone(), answer: answer.clone() });
         clock.lap(|timings| &mut timings.first_response);
 
-        let paid = async {
-            while self.ports.reader.job(job).await?.paid < terms.start_fee {
+        let metered = async {
+            let accepted = known.wait_for(|known| known.accepted >= RECEIPTS).await;
+            accepted.map_err(|_| DemoError::Gone)?;
+            while self.settlements(job, terms).await? < SETTLEMENTS {
                 sleep(self.ports.poll_interval).await;
             }
             Ok(())
         };
-        let silent = silent("did not take its start fee");
-        timeout(PATIENCE, paid).await.unwrap_or(Err(silent))?;
-        clock.lap(|timings| &mut timings.start_fee);
+        let silent = silent("did not meter and take its pay");
+        timeout(PATIENCE, metered).await.unwrap_or(Err(silent))?;
+        clock.lap(|timings| &mut timings.metering);
         Ok((url, answer))
+    }
+
+    /// How often the provider took pay, as the chain has it.
+    async fn settlements(&self, job: JobId, terms: &Terms) -> Result<u32, ChainError> {
+        let filter = EventFilter { party: Party::Publisher(terms.publisher), jobs: vec![job] };
+        let (mut cursor, mut settlements) = (Cursor::starting_at(self.market.from_block), 0);
+        loop {
+            let batch = match self.ports.events.events_after(&cursor, &filter).await {
+                Ok(batch) => batch,
+                Err(error) if error.is_retryable() => {
+                    sleep(self.ports.poll_interval).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for event in &batch.events {
+                if matches!(event.item, (id, JobEvent::Settled { .. }) if id == job) {
+                    settlements += 1;
+                }
+            }
+            if batch.cursor == cursor {
+                return Ok(settlements);
+            }
+            cursor = batch.cursor;
+        }
     }
 
     /// Closes the job and withdraws the refund.
@@ -215,7 +292,8 @@ impl Renter {
         report(DemoEvent::Closing);
         // The container is given its time to stop before the job is closed.
         let within = PATIENCE + grace;
-        match close(&self.ports, terms, self.market.from_block, within).await? {
+        let told = |event| report(DemoEvent::Leaving(event));
+        match close(&self.ports, terms, self.market.from_block, within, told).await? {
             Closed::NoticeRuns { .. } => {
                 Err(DemoError::Silent { what: "did not end the job after the notice", within })
             }
@@ -236,9 +314,36 @@ impl Renter {
         })
     }
 
-    /// Ends the service of its blocks.
-    pub(super) async fn shutdown(self) {
+    /// Ends the agent and the service of its blocks.
+    pub(super) async fn shutdown(self) -> Result<(), DemoError> {
+        self.stop_agent.cancel();
+        let ended = self.agent.await;
         self.gateway.shutdown().await;
+        match ended {
+            Ok(ended) => Ok(ended?),
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+}
+
+impl Known {
+    fn hear(&mut self, event: &AgentEvent) {
+        match event {
+            AgentEvent::State { state, .. } => {
+                self.phase = Some(state.phase.clone());
+                if let Some(url) = state.urls.values().next() {
+                    self.url = Some(url.clone());
+                }
+            }
+            AgentEvent::Accepted { .. } => self.accepted += 1,
+            AgentEvent::Finished { .. } => self.is_over = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the service can be called, or never will be.
+    fn is_decided(&self) -> bool {
+        self.is_over || matches!(self.phase, Some(JobPhase::Running | JobPhase::Refused { .. }))
     }
 }
 

@@ -9,23 +9,6 @@ use serde::Serialize;
 use super::renter::Rented;
 use crate::chain::ChainChoice;
 
-/// A part of a whole market that is not played yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct NotYet {
-    /// Of which step, counted from 1.
-    pub step: u8,
-    /// Which part.
-    pub what: &'static str,
-}
-
-const NOT_YET: [NotYet; 5] = [
-    NotYet { step: 2, what: "answering at its endpoint" },
-    NotYet { step: 5, what: "the address over the job protocol" },
-    NotYet { step: 6, what: "all of it" },
-    NotYet { step: 7, what: "last voucher" },
-    NotYet { step: 7, what: "bill" },
-];
-
 /// The result of a demonstration. Sums are whole token base units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DemoReport {
@@ -53,10 +36,16 @@ pub struct DemoReport {
     pub paid: TokenAmount,
     /// What came back into the publisher's wallet: `deposit - paid`.
     pub refunded: TokenAmount,
+    /// How many receipts the provider signed.
+    pub receipts: u32,
+    /// How many bills the publisher's agent accepted: one for each receipt.
+    pub vouchers: u32,
+    /// How often the provider took pay on chain, the last time when the job was closed.
+    pub settlements: u32,
+    /// Whether the bill, recomputed from the receipts, is what was paid.
+    pub bill_verified: bool,
     /// How long each stage took.
     pub timings_ms: DemoTimings,
-    /// What belongs to a whole market and is not played yet.
-    pub not_yet: &'static [NotYet],
     /// For people: how to show sums.
     #[serde(skip)]
     pub token: Token,
@@ -90,9 +79,9 @@ pub struct DemoTimings {
     pub deploy: u64,
     /// Until the service had answered.
     pub first_response: u64,
-    /// Until the provider had taken its start fee.
-    pub start_fee: u64,
-    /// Notice, refund and withdrawal.
+    /// Until enough was metered, accepted and paid.
+    pub metering: u64,
+    /// Order, last bill, refund and withdrawal.
     pub close: u64,
 }
 
@@ -119,8 +108,11 @@ impl DemoReport {
             deposit: rented.money.deposit,
             paid: rented.money.paid,
             refunded: rented.money.refunded,
+            receipts: rented.bill.receipts,
+            vouchers: rented.vouchers,
+            settlements: rented.settlements,
+            bill_verified: rented.bill.due == rented.money.paid,
             timings_ms: clock.timings,
-            not_yet: &NOT_YET,
             token: market.token.clone(),
         }
     }

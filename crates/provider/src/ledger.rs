@@ -1,0 +1,424 @@
+//! The accounts of the jobs that are hosted here, and what the job protocol tells of them.
+//!
+//! Every step of an account is taken on a copy, written to the journal together with the receipt that it made, and
+//! counts only then. A process that ends in between loses the copy: nothing of it was said to anybody. What is not
+//! money (phases, addresses, what is frozen) is learned again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use roadstead_abi::receipt_digest;
+use roadstead_core::{
+    BrokenChain, ChainClock, JobAccount, JobBook, Sighting, VoucherProblem, check_chain,
+    ports::{SignError, Signer, Usage},
+    protocol::{JobPhase, ReceiptRefusal},
+};
+use roadstead_journal::{Journal, JournalError};
+use roadstead_types::{
+    Domain, Job, JobId, Receipt, Seconds, SignedReceipt, Tariff, Terms, Timestamp, Voucher,
+};
+use tokio::sync::watch;
+
+use crate::event::ProviderEvent;
+
+/// Why a step of an account was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It could not be made durable.
+    #[error("the account cannot be written down")]
+    Journal(#[from] JournalError),
+    /// The receipt was not signed.
+    #[error("the receipt cannot be signed")]
+    Sign(#[from] SignError),
+}
+
+/// Why receipts of one's own were not taken back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    #[error("no receipts are missing")]
+    NotWanted,
+    #[error(transparent)]
+    Broken(#[from] BrokenChain),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl From<JournalError> for RestoreError {
+    fn from(error: JournalError) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+/// All accounts.
+pub(crate) struct Ledger {
+    pub(crate) domain: Domain,
+    pub(crate) journal: Journal,
+    signer: Arc<dyn Signer>,
+    clock: Mutex<ChainClock>,
+    entries: Mutex<HashMap<JobId, Arc<Entry>>>,
+    /// Accounts that were kept, of jobs that are not in the book yet.
+    kept: Mutex<HashMap<JobId, JobAccount>>,
+    /// Where revisions of this process begin: those of an earlier one mean nothing.
+    epoch: u64,
+}
+
+/// One job.
+pub(crate) struct Entry {
+    pub(crate) job: JobId,
+    facts: Mutex<Facts>,
+    /// Held while the account is changed.
+    turn: tokio::sync::Mutex<()>,
+    revision: watch::Sender<u64>,
+}
+
+/// What is known of one job.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) terms: Terms,
+    /// Its slot on chain; absent where its opening was undone.
+    pub(crate) slot: Job,
+    pub(crate) opened_at: Timestamp,
+    pub(crate) phase: JobPhase,
+    pub(crate) urls: BTreeMap<u16, String>,
+    /// As it is in the journal.
+    pub(crate) account: Option<JobAccount>,
+    /// Whether its instance is there to be metered.
+    pub(crate) is_here: bool,
+    /// Whether the engine has frozen it for money; `None` where that is not known.
+    pub(crate) is_frozen: Option<bool>,
+    /// Whether it was ordered away before it had an account.
+    pub(crate) is_ordered_away: bool,
+    /// That receipts were signed which the journal does not have.
+    pub(crate) gap: Option<Gap>,
+    /// Why its agent does not accept a receipt.
+    pub(crate) refusal: Option<ReceiptRefusal>,
+}
+
+/// Receipts that the journal has lost. Until they are back nothing is signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Gap {
+    pub(crate) tariff: Tariff,
+    pub(crate) since: Timestamp,
+    /// Those that came back so far, from number 0 on.
+    pub(crate) found: Vec<SignedReceipt>,
+}
+
+/// Whether an instance is the one that was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It was started now.
+    New,
+    /// It ran before.
+    Adopted,
+}
+
+/// The most receipts that a journal is given back for one job: a year of one-minute intervals.
+const MAX_RESTORED: usize = 600_000;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nobody panics while holding one of these; what is inside is whole after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entry {
+    /// What is known.
+    pub(crate) fn facts(&self) -> Facts {
+        lock(&self.facts).clone()
+    }
+
+    /// Changes what is known. Whoever waits for news is told when `change` says so.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Facts) -> bool) {
+        let is_news = change(&mut lock(&self.facts));
+        if is_news {
+            self.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
+        }
+    }
+
+    /// Tells of changes.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(domain: Domain, journal: Journal, signer: Arc<dyn Signer>) -> Self {
+        let epoch = getrandom::u64().unwrap_or_default() >> 16;
+        Self {
+            domain,
+            journal,
+            signer,
+            clock: Mutex::default(),
+            entries: Mutex::default(),
+            kept: Mutex::default(),
+            epoch,
+        }
+    }
+
+    /// Takes in the accounts that an earlier process kept.
+    pub(crate) async fn load(&self) -> Result<(), JournalError> {
+        let kept = self.journal.accounts().await?;
+        lock(&self.kept).extend(kept);
+        Ok(())
+    }
+
+    /// Notes the time of the newest block.
+    pub(crate) fn see_head(&self, head: Timestamp) {
+        lock(&self.clock).see(head, Instant::now());
+    }
+
+    /// The time of the newest block, and the time since; `None` before the first.
+    pub(crate) fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        let clock = lock(&self.clock);
+        Some((clock.head()?, clock.now(Instant::now())?))
+    }
+
+    /// The time on the chain.
+    pub(crate) fn now(&self) -> Option<Timestamp> {
+        self.times().map(|(_, now)| now)
+    }
+
+    /// One job, if it is in the book.
+    pub(crate) fn entry(&self, job: JobId) -> Option<Arc<Entry>> {
+        lock(&self.entries).get(&job).cloned()
+    }
+
+    /// All jobs in the book.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.entries).values().cloned().collect()
+    }
+
+    /// Takes in what the chain says.
+    pub(crate) fn follow(&self, book: &JobBook) {
+        let mut entries = lock(&self.entries);
+        for (job, record) in book.jobs() {
+            let entry = entries.entry(job).or_insert_with(|| {
+                let facts = Facts {
+                    terms: record.terms().clone(),
+                    slot: record.job(),
+                    opened_at: record.opened_at(),
+                    phase: JobPhase::Seen,
+                    urls: BTreeMap::new(),
+                    account: lock(&self.kept).remove(&job),
+                    is_here: false,
+                    is_frozen: None,
+                    is_ordered_away: false,
+                    gap: None,
+                    refusal: None,
+                };
+                let revision = watch::Sender::new(self.epoch);
+                Arc::new(Entry {
+                    job,
+                    facts: Mutex::new(facts),
+                    turn: Default::default(),
+                    revision,
+                })
+            });
+            entry.note(|facts| {
+                facts.opened_at = record.opened_at();
+                std::mem::replace(&mut facts.slot, record.job()) != record.job()
+            });
+        }
+        for (job, entry) in entries.iter() {
+            if book.job(*job).is_none() {
+                entry.note(|facts| {
+                    let is_over = facts.slot.status() == roadstead_types::JobStatus::Closed;
+                    if !is_over {
+                        facts.slot = Job::default();
+                    }
+                    false
+                });
+            }
+        }
+    }
+
+    /// The instance of a job is ready. `None` in the account of a job that was paid, or whose instance ran before, means
+    /// that the journal lost receipts.
+    pub(crate) async fn ready(
+        &self,
+        job: JobId,
+        tariff: Tariff,
+        life: Life,
+    ) -> Result<(), LedgerError> {
+        let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
+        let _turn = entry.turn.lock().await;
+        let Facts { account, slot, .. } = entry.facts();
+        let account = match account {
+            Some(account) if life == Life::Adopted => Some(account),
+            Some(mut account) => {
+                account.restarted(now);
+                Some(account)
+            }
+            None if life == Life::Adopted || !slot.paid.is_zero() => None,
+            None => Some(JobAccount::open(job, tariff, now)),
+        };
+        match account {
+            Some(account) => self.keep(&entry, account, None).await?,
+            None => entry.note(|facts| {
+                let gap = Gap { tariff, since: now, found: Vec::new() };
+                facts.gap.get_or_insert(gap);
+                true
+            }),
+        }
+        entry.note(|facts| {
+            facts.is_here = true;
+            facts.is_frozen = None;
+            true
+        });
+        Ok(())
+    }
+
+    /// Takes in what happened to a job apart from its money.
+    pub(crate) fn hear(&self, event: &ProviderEvent) {
+        let (job, phase) = match event {
+            ProviderEvent::Fetching { job, done, total } => {
+                (job, JobPhase::Fetching { done: *done, total: *total })
+            }
+            ProviderEvent::Starting { job } => (job, JobPhase::Starting),
+            ProviderEvent::Running { job, .. } => (job, JobPhase::Running),
+            ProviderEvent::Exited { job, .. } => (job, JobPhase::Starting),
+            ProviderEvent::Refused { job, refusal } => {
+                (job, JobPhase::Refused { reason: refusal.to_string() })
+            }
+            _ => return,
+        };
+        let Some(entry) = self.entry(*job) else { return };
+        entry.note(|facts| {
+            if let ProviderEvent::Running { urls, .. } = event {
+                facts.urls.clone_from(urls);
+            }
+            std::mem::replace(&mut facts.phase, phase.clone()) != phase
+        });
+    }
+
+    /// An instance has ended by itself, with these counters if they are known.
+    pub(crate) async fn stopped(
+        &self,
+        job: JobId,
+        usage: Option<Usage>,
+    ) -> Result<(), LedgerError> {
+        let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
+        entry.note(|facts| {
+            facts.is_here = false;
+            false
+        });
+        self.step(&entry, |account, _| {
+            account.see(now, Sighting::Stopped(usage));
+            None
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Takes one step of an account: `step` changes a copy and may make a receipt, which is signed; both are durable when
+    /// this returns. `None` where there is no account.
+    pub(crate) async fn step(
+        &self,
+        entry: &Entry,
+        step: impl FnOnce(&mut JobAccount, &Facts) -> Option<Receipt> + Send,
+    ) -> Result<Option<SignedReceipt>, LedgerError> {
+        let _turn = entry.turn.lock().await;
+        let facts = entry.facts();
+        let Some(mut account) = facts.account.clone() else { return Ok(None) };
+        let receipt = step(&mut account, &facts);
+        if facts.account.as_ref() == Some(&account) {
+            return Ok(None);
+        }
+        let signed = match receipt {
+            Some(receipt) => {
+                let digest = receipt_digest(&self.domain, &receipt);
+                let signature = self.signer.sign(&digest).await?;
+                Some(SignedReceipt { receipt, signature })
+            }
+            None => None,
+        };
+        self.keep(entry, account, signed.as_ref()).await?;
+        Ok(signed)
+    }
+
+    /// Takes in a voucher. Whether it is a new one.
+    pub(crate) async fn accept(
+        &self,
+        entry: &Entry,
+        voucher: &Voucher,
+    ) -> Result<Result<bool, VoucherProblem>, LedgerError> {
+        let root = voucher.bill.usage_root;
+        let Some(signed) = self.journal.receipt_by_root(entry.job, root).await? else {
+            return Ok(Err(VoucherProblem::Unknown));
+        };
+        let mut taken = Ok(false);
+        let domain = &self.domain;
+        self.step(entry, |account, facts| {
+            taken = account.accept(voucher, &signed.receipt, domain, &facts.terms, &facts.slot);
+            None
+        })
+        .await?;
+        Ok(taken)
+    }
+
+    /// Takes back receipts that the journal lost; `is_last` says that there are no more. Whether the account stands again.
+    pub(crate) async fn restore(
+        &self,
+        entry: &Entry,
+        receipts: &[SignedReceipt],
+        is_last: bool,
+        is_own: impl Fn(&SignedReceipt) -> bool + Send,
+    ) -> Result<bool, RestoreError> {
+        let _turn = entry.turn.lock().await;
+        let Facts { gap: Some(mut gap), .. } = entry.facts() else {
+            return Err(RestoreError::NotWanted);
+        };
+        // The same message again begins where it began before.
+        let Some(first) = receipts.first() else { return Err(RestoreError::NotWanted) };
+        let before = usize::try_from(first.receipt.seq).unwrap_or(usize::MAX);
+        gap.found.truncate(before);
+        let head = gap.found.last().map(|signed| (&signed.receipt).into());
+        check_chain(entry.job, head.as_ref(), receipts, is_own)?;
+        gap.found.extend_from_slice(receipts);
+        let newest = receipts.last().filter(|_| is_last);
+        let Some(newest) = newest else {
+            if gap.found.len() <= MAX_RESTORED {
+                entry.note(|facts| {
+                    facts.gap = Some(gap);
+                    false
+                });
+            }
+            return Ok(false);
+        };
+        let mut account = JobAccount::restored(gap.tariff, &newest.receipt);
+        // Until its instance is seen to run, nothing of it is billed.
+        account.set_paused(true);
+        self.journal.restore_account(entry.job, &account, &gap.found).await?;
+        entry.note(|facts| {
+            facts.account = Some(account);
+            facts.gap = None;
+            facts.is_frozen = None;
+            true
+        });
+        Ok(true)
+    }
+
+    async fn keep(
+        &self,
+        entry: &Entry,
+        account: JobAccount,
+        receipt: Option<&SignedReceipt>,
+    ) -> Result<(), LedgerError> {
+        self.journal.save_account(entry.job, &account, receipt).await?;
+        entry.note(|facts| {
+            facts.account = Some(account);
+            true
+        });
+        Ok(())
+    }
+}
+
+impl Gap {
+    /// Whether the provider has served without a meter for as long as it ever does.
+    pub(crate) fn is_long(&self, now: Timestamp) -> bool {
+        let bound = self.tariff.interval.0.saturating_mul(roadstead_core::MAX_UNACCEPTED);
+        now.since(self.since) >= Seconds(bound)
+    }
+}

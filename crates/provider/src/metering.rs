@@ -1,0 +1,252 @@
+//! Reading the meters: a loop of its own, because neither a slow chain nor a slow deployment may delay a reading or a
+//! pause.
+//!
+//! ```text
+//!  each tick, for each job whose instance is here:
+//!    leaving, or out of money for too long ──> last receipt
+//!    a reading is due                      ──> receipt
+//!    should be frozen, or should not       ──> freeze, thaw
+//! ```
+//!
+//! What the engine does not say is asked again at the next tick; the reading then covers the longer span.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use roadstead_core::{
+    JobAccount, Sighting,
+    ports::{EngineError, FreezeReason},
+};
+use roadstead_types::{InstanceId, JobId, JobStatus, SignedReceipt, Timestamp};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    deploy::Host,
+    event::ProviderEvent,
+    ledger::{Entry, Facts, LedgerError},
+};
+
+/// How often the accounts are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long the engine may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a job was not looked after this time.
+#[derive(Debug, thiserror::Error)]
+enum MeterError {
+    #[error("its instance cannot be read or frozen")]
+    Engine(#[from] EngineError),
+    #[error("its instance cannot be read or frozen in time")]
+    Slow,
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Reads the meters until `stop`, and ends the steps that it began.
+pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut tasks, mut busy) = (JoinSet::<JobId>::new(), HashSet::new());
+    loop {
+        tokio::select! {
+            // Cancel-safe: the token keeps its state.
+            () = stop.cancelled() => break,
+            // Cancel-safe: a finished task stays until it is taken.
+            Some(done) = tasks.join_next() => match done {
+                Ok(job) => {
+                    busy.remove(&job);
+                }
+                // Which job it was is not known: all are looked after again.
+                Err(error) => {
+                    tracing::error!(%error, "a meter was not read to the end");
+                    busy.clear();
+                }
+            },
+            // Cancel-safe: a tick that was not taken comes again.
+            _ = ticks.tick() => {
+                let Some(now) = host.ledger.now() else { continue };
+                for entry in host.ledger.entries() {
+                    let job = entry.job;
+                    if Need::of(&entry.facts(), now, &host).is_some() && busy.insert(job) {
+                        let host = host.clone();
+                        tasks.spawn(async move {
+                            if let Err(error) = tend(&host, &entry, now).await {
+                                tracing::warn!(%job, %error, "its meter is read again later");
+                            }
+                            job
+                        });
+                    }
+                }
+            }
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// What a job needs now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    LastReceipt,
+    Receipt,
+    Freeze,
+    Thaw,
+}
+
+impl Need {
+    fn of(facts: &Facts, now: Timestamp, host: &Host) -> Option<Self> {
+        let status = facts.slot.status();
+        if !matches!(status, JobStatus::Open | JobStatus::Closing) {
+            return None;
+        }
+        let should_freeze = match (&facts.account, &facts.gap) {
+            (Some(account), _) if account.is_final() => return None,
+            (Some(account), _) => {
+                let grace = host.offer.grace;
+                let is_leaving = status == JobStatus::Closing
+                    || account.is_ending()
+                    || facts.is_ordered_away
+                    || account.is_out_of_money(&facts.slot, now, grace);
+                if is_leaving {
+                    return Some(Self::LastReceipt);
+                }
+                if !facts.is_here {
+                    return None;
+                }
+                if account.is_reading_due(now) && facts.gap.is_none() {
+                    return Some(Self::Receipt);
+                }
+                should_pause(account, facts, now)
+            }
+            (None, Some(gap)) if facts.is_here => gap.is_long(now),
+            (None, _) => return None,
+        };
+        let is_paused = facts.account.as_ref().is_some_and(JobAccount::is_paused);
+        match (should_freeze, is_paused, facts.is_frozen) {
+            (true, _, Some(true)) if is_paused || facts.account.is_none() => None,
+            (true, ..) => Some(Self::Freeze),
+            (false, false, Some(false)) => None,
+            (false, ..) => Some(Self::Thaw),
+        }
+    }
+}
+
+fn should_pause(account: &JobAccount, facts: &Facts, now: Timestamp) -> bool {
+    account.pause_reason(&facts.slot).is_some()
+        || facts.gap.as_ref().is_some_and(|gap| gap.is_long(now))
+}
+
+async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+    match Need::of(&entry.facts(), now, host) {
+        Some(Need::LastReceipt) => finish(host, entry, now).await,
+        Some(Need::Receipt) => {
+            let usage = asked(host.ports.engine.usage(&instance(entry))).await?;
+            let signed = host
+                .ledger
+                .step(entry, |account, _| {
+                    account.see(now, Sighting::Running(usage));
+                    account.read(now)
+                })
+                .await?;
+            tell(host, entry, signed);
+            let facts = entry.facts();
+            if facts.account.as_ref().is_some_and(|account| should_pause(account, &facts, now)) {
+                freeze(host, entry, now).await?;
+            }
+            Ok(())
+        }
+        Some(Need::Freeze) => freeze(host, entry, now).await,
+        Some(Need::Thaw) => thaw(host, entry).await,
+        None => Ok(()),
+    }
+}
+
+/// Bills what was used up to now, and nothing after it.
+async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+    // A reading that cannot be had keeps nobody from leaving.
+    let usage = asked(host.ports.engine.usage(&instance(entry))).await;
+    let signed = host
+        .ledger
+        .step(entry, |account, facts| {
+            if facts.gap.is_some() {
+                // Its number may have been used.
+                account.see(now, Sighting::Stopped(None));
+            } else if let (Ok(usage), true, false) = (&usage, facts.is_here, account.is_paused()) {
+                account.see(now, Sighting::Running(*usage));
+            }
+            account.finish(now)
+        })
+        .await?;
+    tell(host, entry, signed);
+    host.tell(ProviderEvent::Draining { job: entry.job });
+    Ok(())
+}
+
+/// Written down before it is done: what is frozen is never billed.
+async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+    let id = instance(entry);
+    let usage = asked(host.ports.engine.usage(&id)).await?;
+    let was_paused = entry.facts().account.is_none_or(|account| account.is_paused());
+    host.ledger
+        .step(entry, |account, _| {
+            account.see(now, Sighting::Frozen(usage));
+            account.set_paused(true);
+            None
+        })
+        .await?;
+    asked(host.ports.engine.freeze(&id, &BTreeSet::from([FreezeReason::Debt]))).await?;
+    entry.note(|facts| {
+        facts.is_frozen = Some(true);
+        true
+    });
+    if !was_paused {
+        let facts = entry.facts();
+        let reason = facts.account.and_then(|account| account.pause_reason(&facts.slot));
+        host.tell(ProviderEvent::Paused { job: entry.job, reason });
+    }
+    Ok(())
+}
+
+/// Written down after it was done: a moment that ran for nothing is better than one that was billed and frozen.
+async fn thaw(host: &Host, entry: &Entry) -> Result<(), MeterError> {
+    let id = instance(entry);
+    asked(host.ports.engine.freeze(&id, &BTreeSet::new())).await?;
+    entry.note(|facts| {
+        facts.is_frozen = Some(false);
+        false
+    });
+    let was_paused = entry.facts().account.is_some_and(|account| account.is_paused());
+    if was_paused && let Some(now) = host.ledger.now() {
+        let usage = asked(host.ports.engine.usage(&id)).await?;
+        host.ledger
+            .step(entry, |account, _| {
+                account.see(now, Sighting::Running(usage));
+                account.set_paused(false);
+                None
+            })
+            .await?;
+        host.tell(ProviderEvent::Resumed { job: entry.job });
+    }
+    Ok(())
+}
+
+async fn asked<T>(question: impl Future<Output = Result<T, EngineError>>) -> Result<T, MeterError> {
+    Ok(timeout(PATIENCE, question).await.map_err(|_| MeterError::Slow)??)
+}
+
+fn instance(entry: &Entry) -> InstanceId {
+    InstanceId::first(entry.job)
+}
+
+fn tell(host: &Host, entry: &Entry, signed: Option<SignedReceipt>) {
+    if let Some(SignedReceipt { receipt, .. }) = signed {
+        host.tell(ProviderEvent::ReceiptSigned { job: entry.job, receipt });
+    }
+}

@@ -1,0 +1,105 @@
+//! Recomputing the bill of a job that is over.
+
+use roadstead_core::{BillProblem, FinishedJob, Recomputed, ports::ChainError, verify_bill};
+use roadstead_journal::JournalError;
+use roadstead_types::{JobId, JobStatus, SignedReceipt, Timestamp, TokenAmount};
+use serde::Serialize;
+
+use crate::{Ports, history::History};
+
+/// How many receipts are read from the journal at once.
+const PAGE: usize = 1_024;
+
+/// A bill that follows from its receipts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedBill {
+    /// Of which job.
+    pub job: JobId,
+    /// How many receipts there are.
+    pub receipts: u32,
+    /// What follows from them, in token base units.
+    pub metered: TokenAmount,
+    /// What was due.
+    pub due: TokenAmount,
+    /// What was paid.
+    pub paid: TokenAmount,
+    /// Up to when the receipts run.
+    pub until: Timestamp,
+}
+
+/// Why a bill is not verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing is known of its prices.
+    #[error("the journal has no plan of job {job}")]
+    NoPlan {
+        /// Its id.
+        job: JobId,
+    },
+    /// It may still be paid for.
+    #[error("job {job} is not over")]
+    NotOver {
+        /// Its id.
+        job: JobId,
+    },
+    /// The chain could not be read.
+    #[error("the chain could not be read")]
+    Read(#[from] ChainError),
+    /// The journal could not be read.
+    #[error("the journal could not be read")]
+    Journal(#[from] JournalError),
+    /// It does not follow from its receipts.
+    #[error("the bill of the job is wrong")]
+    Wrong(#[from] BillProblem),
+}
+
+/// Recomputes the whole bill of a job that is over, from the receipts and the voucher in the journal, and compares it
+/// with what the chain says was paid.
+pub async fn verify_job(ports: &Ports, job: JobId) -> Result<VerifiedBill, VerifyError> {
+    let plans = ports.journal.plans().await?;
+    let plan = plans.into_iter().find(|plan| plan.key.job == job);
+    let plan = plan.filter(|plan| ports.reader.job_id(&plan.terms) == job);
+    let plan = plan.ok_or(VerifyError::NoPlan { job })?;
+    let state = ports.reader.job(job).await?;
+    if state.status() != JobStatus::Closed {
+        return Err(VerifyError::NotOver { job });
+    }
+    let mut history = History::new(job, &plan.terms, ports.from_block);
+    while history.told().end.is_none() && history.read(ports).await?.is_some() {}
+    let told = history.told();
+    let (Some(opened_at), Some(end)) = (told.opened_at, told.end) else {
+        // Closed so recently that it is not confirmed yet.
+        return Err(VerifyError::NotOver { job });
+    };
+    let operator = ports.reader.operator(plan.terms.provider).await?;
+    let receipts = receipts(ports, job).await?;
+    let followers = ports.journal.followers().await?;
+    let follower = followers.iter().find(|(id, _)| *id == job);
+    let recomputed = verify_bill(&FinishedJob {
+        domain: &ports.domain,
+        job,
+        terms: &plan.terms,
+        tariff: &plan.tariff,
+        operator,
+        opened_at,
+        deposit: end.paid.checked_add(end.refund).unwrap_or(TokenAmount::MAX),
+        state,
+        receipts: &receipts,
+        voucher: follower.and_then(|(_, follower)| follower.voucher()),
+    })?;
+    let Recomputed { receipts, until, metered, due } = recomputed;
+    Ok(VerifiedBill { job, receipts, metered, due, paid: state.paid, until })
+}
+
+async fn receipts(ports: &Ports, job: JobId) -> Result<Vec<SignedReceipt>, JournalError> {
+    let (mut all, mut next) = (Vec::new(), 0);
+    loop {
+        let page = ports.journal.receipts(job, next, PAGE).await?;
+        let last = page.last().map(|signed| signed.receipt.seq);
+        all.extend(page);
+        match last.and_then(|last| last.checked_add(1)) {
+            Some(after) => next = after,
+            None => return Ok(all),
+        }
+    }
+}
