@@ -187,5 +187,3 @@ const AT_ZERO: Resources<Option<u64>> = Resources {
     accelerator: None,
 };
 
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,15 @@
 //! A journal in a temporary folder, and records to keep in it.
 
+use std::{
+    path::PathBuf,
+    thread::yield_now,
+    time::{Duration, Instant},
+};
+
 use alloy_primitives::{Address, B256};
 use roadstead_abi::receipt_root;
 use roadstead_core::{JobAccount, ReceiptHead, Sighting, ports::Usage};
-use roadstead_journal::{Journal, JournalBinding, JournalError, StateFolder};
+use roadstead_journal::{FolderError, Journal, JournalBinding, JournalError, StateFolder};
 use roadstead_types::{
     JobId, JobKey, JobPlan, Receipt, Resources, Seconds, Signature, SignedReceipt, Tariff, Terms,
     Timestamp, TokenAmount,
@@ -19,6 +25,9 @@ pub(crate) const BINDING: JournalBinding = JournalBinding {
 
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000);
 
+/// More than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The folder of a role.
 pub(crate) struct Role {
     home: TempDir,
@@ -29,11 +38,18 @@ impl Role {
         Self { home: tempfile::tempdir().unwrap() }
     }
 
+    /// Waits for its lock: a process that another test starts has it, too, until it has become another program.
     pub(crate) fn folder(&self) -> StateFolder {
-        StateFolder::open(self.home.path().join("provider")).unwrap()
+        let started = Instant::now();
+        loop {
+            match StateFolder::open(self.home.path().join("provider")) {
+                Err(FolderError::InUse { .. }) if started.elapsed() < PATIENCE => yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
-    pub(crate) fn file(&self) -> std::path::PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.home.path().join("provider/journal.sqlite")
     }
 
