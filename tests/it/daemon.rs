@@ -6,6 +6,7 @@ use alloy::{primitives::U256, providers::Provider};
 use roadstead_core::{Offer, ports::Call};
 use roadstead_devchain::{Config, Devchain, serve};
 use roadstead_devnet::ChainChoice;
+use roadstead_net::JobServer;
 use roadstead_provider::{Daemon, DaemonError, Ports, ProviderEvent};
 use roadstead_publisher::{OpenRequest, Prepared, open};
 use roadstead_types::{JobId, Terms};
@@ -34,28 +35,45 @@ impl Running {
         let (said, events) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
         let report = move |event| said.try_send(event).unwrap();
-        let daemon = Daemon::new(
-            ports,
-            &market.market(),
-            market.provider_keys(),
-            offer,
-            &profile(),
-            report,
-        );
+        let daemon =
+            Daemon::new(ports, &market.market(), market.provider_keys(), offer, &profile(), report);
         let task = tokio::spawn(daemon.run(stop.clone()));
         Self { events, task, stop }
     }
 
+    /// A daemon that its publishers reach where the registry says.
+    pub(crate) async fn listening(market: &TestMarket, offer: Offer) -> (Self, JobServer) {
+        let (said, events) = mpsc::channel(10_000);
+        let stop = CancellationToken::new();
+        let report = move |event| said.try_send(event).unwrap();
+        let (ports, keys) = (market.provider().await, market.provider_keys());
+        let daemon = Daemon::new(ports, &market.market(), keys, offer, &profile(), report);
+        let server = daemon.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).await.unwrap();
+        *market.address.lock().unwrap() = server.addresses()[0].clone();
+        market.register().await;
+        let task = tokio::spawn(daemon.run(stop.clone()));
+        (Self { events, task, stop }, server)
+    }
+
+    /// Ends the daemon as a crash does, but for steps that are being written down.
+    pub(crate) async fn kill(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     pub(crate) async fn until(&mut self, what: impl Fn(&ProviderEvent) -> bool) -> ProviderEvent {
+        let mut heard = Vec::new();
         let found = async {
             loop {
                 let event = self.events.recv().await.expect("the daemon runs");
                 if what(&event) {
                     return event;
                 }
+                heard.push(event);
             }
         };
-        timeout(PATIENCE, found).await.expect("it says so in time")
+        let found = timeout(PATIENCE, found).await;
+        found.unwrap_or_else(|_| panic!("in vain; it said {heard:#?}"))
     }
 
     /// Ends the daemon; returns what it said and nobody heard.
@@ -72,11 +90,9 @@ impl Running {
 
 /// Prepares and opens a job.
 pub(crate) async fn open_job(market: &TestMarket, salt: u64) -> (JobId, Terms) {
-    let Prepared { terms, source, .. } = market.prepare(market.deal(salt)).await;
-    let source = source.into_bytes().into();
-    let request = OpenRequest { terms: terms.clone(), deposit: amount(1_000_000), source };
-    let job = open(&market.publisher().await, request).await.unwrap().job;
-    (job, terms)
+    let Prepared { plan, .. } = market.prepare(market.deal(salt)).await;
+    let job = open(&market.publisher().await, OpenRequest::from(&plan)).await.unwrap().job;
+    (job, plan.terms)
 }
 
 #[tokio::test]

@@ -25,15 +25,15 @@ use roadstead_core::{
 use roadstead_crypto::{EncryptionSecret, seal_bundle, sha256};
 use roadstead_devnet::ChainChoice;
 use roadstead_provider::{DeployError, ProviderEvent};
-use roadstead_publisher::{Closed, OpenRequest, Prepared, close, open};
+use roadstead_publisher::{Closed, Ending, OpenRequest, Prepared, open};
 use roadstead_types::{
-    BundleBinding, InstanceId, JobId, JobStatus, Market, Terms,
+    BundleBinding, InstanceId, JobId, JobPlan, JobStatus, Market, Terms,
     content::{RAW, content_id},
 };
 
 use crate::{
     daemon::{Running, open_job},
-    market::{EVERY_CHAIN, PATIENCE, SOURCE, TestMarket, amount, offer, tokens},
+    market::{EVERY_CHAIN, SOURCE, TestMarket, amount, offer, tokens},
 };
 
 async fn embedded() -> TestMarket {
@@ -74,9 +74,9 @@ async fn a_job_is_deployed_by_its_event_alone_and_removed_with_its_close() {
         daemon.until(|event| matches!(event, ProviderEvent::StartFeePaid { .. })).await;
 
         let publisher = market.publisher().await;
-        let closed = close(&publisher, &terms, market.market().from_block, PATIENCE).await;
+        let closed = market.close(&publisher, &terms).await;
         let (paid, refund) = (amount(50_000), amount(950_000));
-        assert_eq!(closed.unwrap(), Closed::Closed { job, paid, refund }, "{chain}");
+        assert_eq!(closed, Closed::Closed { job, paid, refund, how: Ending::Notice }, "{chain}");
         assert_empty(&market).await;
         daemon.stop().await;
     }
@@ -110,7 +110,8 @@ async fn a_new_daemon_adopts_what_the_last_one_started() {
 async fn what_runs_is_adopted_even_if_it_would_not_be_taken_any_more_nor_fetched() {
     let market = embedded().await;
     let mut daemon = Running::start(&market).await;
-    let Prepared { terms, source, bundle } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, source, .. }, bundle } =
+        market.prepare(market.deal(1)).await;
     let job = open_with(&market, terms.clone(), &source).await;
     daemon.until(|event| matches!(event, ProviderEvent::StartFeePaid { .. })).await;
     daemon.stop().await;
@@ -137,7 +138,7 @@ async fn what_runs_is_adopted_even_if_it_would_not_be_taken_any_more_nor_fetched
     let observed = market.engine.observe(&InstanceId::first(job)).await.unwrap().unwrap();
     assert_eq!(observed.phase, Phase::Running);
     let publisher = market.publisher().await;
-    close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    market.close(&publisher, &terms).await;
     assert_empty(&market).await;
     daemon.stop().await;
 }
@@ -216,9 +217,9 @@ async fn a_deployment_that_is_not_wanted_any_more_is_cut_off() {
     let (job, terms) = open_job(&market, 1).await;
     daemon.until(|event| matches!(event, ProviderEvent::Starting { .. })).await;
     let publisher = market.publisher().await;
-    let closed = close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    let closed = market.close(&publisher, &terms).await;
     let (paid, refund) = (amount(0), amount(1_000_000));
-    assert_eq!(closed, Closed::Closed { job, paid, refund });
+    assert_eq!(closed, Closed::Closed { job, paid, refund, how: Ending::Notice });
     assert_empty(&market).await;
     assert_eq!(market.engine.removed_images().len(), 1, "also what never became whole");
     daemon.stop().await;
@@ -274,7 +275,7 @@ async fn a_machine_that_is_full_serves_the_next_job_when_one_ends() {
     }
     assert_eq!(market.engine.instances().await.unwrap(), [InstanceId::first(first)]);
     let publisher = market.publisher().await;
-    close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    market.close(&publisher, &terms).await;
     daemon.until(|event| matches!(event, ProviderEvent::Running { .. })).await;
     let running = market.engine.instances().await.unwrap();
     assert!(running.len() == 1 && running[0].job != first, "{running:?}");
@@ -381,12 +382,10 @@ async fn a_bundle_for_somebody_else_is_refused() {
 async fn a_bundle_of_another_publisher_is_refused() {
     let market = embedded().await;
     let mut daemon = Running::start(&market).await;
-    let Prepared { terms, .. } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, .. }, .. } = market.prepare(market.deal(1)).await;
     // The thief has the block and its digest, and its own name stands in the terms.
     let thief = market.local.provider.clone();
-    let ports =
-        roadstead_publisher::wire(market.market(), thief.clone(), market.store.clone()).await;
-    let ports = ports.unwrap();
+    let ports = market.publisher_of(market.market(), thief.clone()).await;
     let terms = Terms { publisher: thief.address(), ..terms };
     fund(&market, thief.address()).await;
     let source = SOURCE.as_bytes().to_vec().into();
@@ -401,7 +400,7 @@ async fn a_bundle_of_another_publisher_is_refused() {
 async fn a_source_that_must_not_be_asked_is_a_reason_to_refuse() {
     let market = embedded().await;
     let mut daemon = Running::start(&market).await;
-    let Prepared { terms, .. } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, .. }, .. } = market.prepare(market.deal(1)).await;
     open_with(&market, terms, "http://169.254.169.254/latest/meta-data").await;
     let refused = refusal(&mut daemon).await;
     assert!(matches!(refused, Refusal::BadBundle { .. }), "{refused:?}");
@@ -413,7 +412,8 @@ async fn a_source_that_must_not_be_asked_is_a_reason_to_refuse() {
 async fn what_cannot_be_fetched_is_asked_for_again() {
     let market = embedded().await;
     let mut daemon = Running::start(&market).await;
-    let Prepared { terms, source, bundle } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, source, .. }, bundle } =
+        market.prepare(market.deal(1)).await;
     let block = market.store.get(&bundle).await.unwrap();
     market.store.lose(&bundle);
     let job = open_with(&market, terms, &source).await;
@@ -430,7 +430,8 @@ async fn what_cannot_be_fetched_is_asked_for_again() {
 async fn a_tampered_block_never_reaches_the_engine() {
     let market = embedded().await;
     let mut daemon = Running::start(&market).await;
-    let Prepared { terms, source, bundle } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, source, .. }, bundle } =
+        market.prepare(market.deal(1)).await;
     for block in market.store.blocks().into_iter().filter(|block| *block != bundle) {
         market.store.tamper(&block, |bytes| bytes[0] ^= 1);
     }
@@ -441,7 +442,7 @@ async fn a_tampered_block_never_reaches_the_engine() {
 
     // The publisher gives up; what had been begun goes.
     let publisher = market.publisher().await;
-    close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    market.close(&publisher, &terms).await;
     assert_empty(&market).await;
     daemon.stop().await;
 }
@@ -452,7 +453,7 @@ async fn too_low_a_price_is_refused_and_nothing_is_fetched() {
     let mut daemon = Running::start(&market).await;
     let mut deal = market.deal(1);
     deal.prices.cpu -= 1;
-    let Prepared { terms, source, .. } = market.prepare(deal).await;
+    let Prepared { plan: JobPlan { terms, source, .. }, .. } = market.prepare(deal).await;
     open_with(&market, terms, &source).await;
     let refused = refusal(&mut daemon).await;
     assert!(matches!(refused, Refusal::Price { .. }), "{refused:?}");
@@ -465,12 +466,12 @@ async fn too_low_a_price_is_refused_and_nothing_is_fetched() {
 #[tokio::test]
 async fn a_job_that_is_closed_while_it_is_deployed_leaves_nothing() {
     let market = embedded().await;
-    let Prepared { terms, source, .. } = market.prepare(market.deal(1)).await;
+    let Prepared { plan: JobPlan { terms, source, .. }, .. } = market.prepare(market.deal(1)).await;
     open_with(&market, terms.clone(), &source).await;
     let mut daemon = Running::start(&market).await;
     daemon.until(|event| matches!(event, ProviderEvent::Admitted { .. })).await;
     let publisher = market.publisher().await;
-    close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+    market.close(&publisher, &terms).await;
     assert_empty(&market).await;
     daemon.stop().await;
 }

@@ -1,6 +1,9 @@
 //! A market on a chain that mines at once, and what tests do on it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use alloy::{
     network::EthereumWallet,
@@ -8,12 +11,13 @@ use alloy::{
     providers::{DynProvider, Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
+use multiaddr::Multiaddr;
 use roadstead_chain::{MarketClient, Wallet};
 use roadstead_core::{Offer, SettlePolicy, ports::ChainReader};
 use roadstead_devnet::{Blocks, ChainChoice, LocalChain, LocalMarket, service};
 use roadstead_journal::{Journal, JournalBinding, StateFolder};
 use roadstead_provider::LoopbackEndpoints;
-use roadstead_publisher::{Deal, Prepared, provider_key, publish, seal};
+use roadstead_publisher::{Closed, Deal, Prepared, close, provider_key, publish, seal};
 use roadstead_testkit::{FakeEngine, MemorySources, MemoryStore};
 use roadstead_types::{Market, PROFILE_VERSION, Profile, Resources, Seconds, Terms, TokenAmount};
 use tempfile::TempDir;
@@ -44,6 +48,8 @@ pub(crate) struct TestMarket {
     pub(crate) cache: Arc<MemoryStore>,
     /// The provider's engine.
     pub(crate) engine: Arc<FakeEngine>,
+    /// Where the provider says that it listens.
+    pub(crate) address: Mutex<Multiaddr>,
     _chain: LocalChain,
     publisher: StateFolder,
     provider: StateFolder,
@@ -52,7 +58,11 @@ pub(crate) struct TestMarket {
 
 impl TestMarket {
     pub(crate) async fn start(choice: &ChainChoice) -> Self {
-        let chain = LocalChain::start(choice, Blocks::WithTransactions).await;
+        Self::start_with(choice, Blocks::WithTransactions).await
+    }
+
+    pub(crate) async fn start_with(choice: &ChainChoice, blocks: Blocks) -> Self {
+        let chain = LocalChain::start(choice, blocks).await;
         let chain = chain.unwrap_or_else(|error| panic!("{error}; script/setup installs anvil"));
         let folder = tempfile::tempdir().unwrap();
         let state = |name| StateFolder::open(folder.path().join(name)).unwrap();
@@ -62,6 +72,8 @@ impl TestMarket {
             store: Arc::default(),
             cache: Arc::default(),
             engine: Arc::default(),
+            // Where nobody listens, until somebody does.
+            address: Mutex::new("/ip4/127.0.0.1/tcp/1".parse().unwrap()),
             _chain: chain,
             publisher: state("publisher"),
             provider: state("provider"),
@@ -74,8 +86,27 @@ impl TestMarket {
     }
 
     pub(crate) async fn publisher(&self) -> roadstead_publisher::Ports {
-        let wallet = self.local.publisher.clone();
-        roadstead_publisher::wire(self.market(), wallet, self.store.clone()).await.unwrap()
+        self.publisher_of(self.market(), self.local.publisher.clone()).await
+    }
+
+    /// A publisher's ports, with other facts about the market or another wallet.
+    pub(crate) async fn publisher_of(
+        &self,
+        market: Market,
+        wallet: Wallet,
+    ) -> roadstead_publisher::Ports {
+        let (store, keys) = (self.store.clone(), self.publisher_keys());
+        let ports = roadstead_publisher::wire(market, wallet, store, &self.publisher, &keys).await;
+        ports.unwrap()
+    }
+
+    pub(crate) fn publisher_keys(&self) -> roadstead_publisher::Keys {
+        roadstead_publisher::Keys::load_or_create(&self.publisher).unwrap()
+    }
+
+    /// Closes a job, as the command does.
+    pub(crate) async fn close(&self, ports: &roadstead_publisher::Ports, terms: &Terms) -> Closed {
+        close(ports, terms, self.local.market.from_block, PATIENCE, |_| {}).await.unwrap()
     }
 
     pub(crate) async fn provider(&self) -> roadstead_provider::Ports {
@@ -105,6 +136,16 @@ impl TestMarket {
         }
     }
 
+    /// Takes away what a role has written down, as a lost disk does.
+    pub(crate) fn lose_journal(&self, role: &str) {
+        for file in std::fs::read_dir(self.folder.path().join(role)).unwrap() {
+            let path = file.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with("journal.sqlite") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
     /// What the provider has written down.
     pub(crate) fn provider_journal(&self) -> Journal {
         Journal::open(&self.provider, &JournalBinding::from(&self.local.market)).unwrap()
@@ -117,7 +158,7 @@ impl TestMarket {
     /// Puts the provider into the registry. May be repeated.
     pub(crate) async fn register(&self) {
         let ports = self.provider().await;
-        let address = "/ip4/127.0.0.1/tcp/4101".parse().unwrap();
+        let address = self.address.lock().unwrap().clone();
         let keys = self.provider_keys();
         roadstead_provider::register(&ports, &keys, address, &profile()).await.unwrap();
     }
@@ -126,7 +167,8 @@ impl TestMarket {
     pub(crate) fn deal(&self, salt: u64) -> Deal {
         Deal {
             provider: self.local.provider.address(),
-            signer: self.local.publisher.address(),
+            signer: self.publisher_keys().agent.address(),
+            deposit: amount(1_000_000),
             prices: PRICES,
             interval: Seconds(2),
             start_fee: amount(50_000),
@@ -141,7 +183,7 @@ impl TestMarket {
     pub(crate) async fn prepare(&self, deal: Deal) -> Prepared {
         self.register().await;
         let ports = self.publisher().await;
-        let keys = roadstead_publisher::Keys::load_or_create(&self.publisher).unwrap();
+        let keys = self.publisher_keys();
         let image = self.folder.path().join("image");
         if !image.exists() {
             service::pack(&image).unwrap();

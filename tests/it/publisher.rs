@@ -6,7 +6,9 @@ use alloy::primitives::{Bytes, U256};
 use roadstead_chain::{MarketClient, Wallet};
 use roadstead_core::ports::{Call, ChainError, ChainReader, RegistryEntry, WriteError};
 use roadstead_provider::{Keys, RegistryChange, register};
-use roadstead_publisher::{CloseError, Closed, OpenError, OpenRequest, close, open, withdraw};
+use roadstead_publisher::{
+    CloseError, Closed, Ending, OpenError, OpenRequest, close, open, withdraw,
+};
 use roadstead_types::{JobStatus, Market, PROFILE_VERSION, Profile, Resources, Seconds};
 use tokio::time::timeout;
 
@@ -51,9 +53,10 @@ async fn money_comes_back_when_the_provider_declines() {
         provider.writer.submit(Call::ClaimStartFee(terms.clone())).await.unwrap();
         provider.writer.submit(Call::Decline(terms.clone())).await.unwrap();
 
-        let closed = close(&publisher, &terms, market.market().from_block, PATIENCE).await.unwrap();
+        let closed = market.close(&publisher, &terms).await;
         let (paid, refund) = (amount(50_000), amount(20_000));
-        assert_eq!(closed, Closed::Closed { job, paid, refund }, "{chain}");
+        let how = Ending::Order;
+        assert_eq!(closed, Closed::Closed { job, paid, refund, how }, "{chain}");
         let withdrawn = withdraw(&publisher).await.unwrap();
         assert_eq!(withdrawn.amount, amount(20_000));
         assert_eq!(withdraw(&publisher).await.unwrap().transaction, None);
@@ -76,7 +79,7 @@ async fn without_the_provider_the_money_comes_back_after_the_notice() {
 
         let patience = Duration::from_millis(300);
         let Closed::NoticeRuns { close_at, .. } =
-            close(&ports, &terms, from_block, patience).await.unwrap()
+            close(&ports, &terms, from_block, patience, |_| {}).await.unwrap()
         else {
             panic!("nobody could have closed it");
         };
@@ -87,9 +90,13 @@ async fn without_the_provider_the_money_comes_back_after_the_notice() {
         assert!(matches!(early, Err(WriteError::Reverted { call: "finalize", .. })));
         market.pass(86_500).await;
         ports.writer.submit(Call::Finalize(terms.clone())).await.unwrap();
-        let closed = close(&ports, &terms, from_block, PATIENCE).await.unwrap();
+        let closed = market.close(&ports, &terms).await;
         let refund = amount(70_000);
-        assert_eq!(closed, Closed::Closed { job, paid: amount(0), refund }, "{chain}");
+        assert_eq!(
+            closed,
+            Closed::Closed { job, paid: amount(0), refund, how: Ending::Notice },
+            "{chain}"
+        );
     }
 }
 
@@ -98,9 +105,7 @@ async fn a_close_that_is_not_confirmed_yet_is_waited_for() {
     for chain in EVERY_CHAIN {
         let market = TestMarket::start(&chain).await;
         let careful = Market { confirmations: 5, ..market.market() };
-        let wallet = market.local.publisher.clone();
-        let ports = roadstead_publisher::wire(careful, wallet, market.store.clone()).await;
-        let ports = ports.unwrap();
+        let ports = market.publisher_of(careful, market.local.publisher.clone()).await;
         let terms = market.terms(1);
         let request =
             OpenRequest { terms: terms.clone(), deposit: amount(70_000), source: Bytes::new() };
@@ -109,7 +114,7 @@ async fn a_close_that_is_not_confirmed_yet_is_waited_for() {
 
         let from_block = market.market().from_block;
         let closing = tokio::spawn(async move {
-            close(&ports, &terms, from_block, Duration::from_millis(1)).await
+            close(&ports, &terms, from_block, Duration::from_millis(1), |_| {}).await
         });
         let confirmed = async {
             while !closing.is_finished() {
@@ -119,7 +124,11 @@ async fn a_close_that_is_not_confirmed_yet_is_waited_for() {
         timeout(PATIENCE, confirmed).await.unwrap();
         let closed = closing.await.unwrap().unwrap();
         let refund = amount(70_000);
-        assert_eq!(closed, Closed::Closed { job, paid: amount(0), refund }, "{chain}");
+        assert_eq!(
+            closed,
+            Closed::Closed { job, paid: amount(0), refund, how: Ending::Order },
+            "{chain}"
+        );
     }
 }
 
@@ -152,9 +161,7 @@ async fn what_is_missing_is_named() {
         assert!(matches!(refused, Err(OpenError::NotEnoughTokens { .. })), "{refused:?}");
 
         let poor = Wallet::random();
-        let store = market.store.clone();
-        let poor_ports = roadstead_publisher::wire(market.market(), poor.clone(), store).await;
-        let poor_ports = poor_ports.unwrap();
+        let poor_ports = market.publisher_of(market.market(), poor.clone()).await;
         let refused = open(&poor_ports, request(market.terms(1), amount(1))).await;
         assert!(matches!(refused, Err(OpenError::NotThePublisher { .. })), "{refused:?}");
 
@@ -172,7 +179,7 @@ async fn what_is_missing_is_named() {
         };
         assert_eq!(source.to_string(), "a notice of 60 s is not between one hour and 30 days");
 
-        let absent = close(&ports, &market.terms(9), 1, PATIENCE).await;
+        let absent = close(&ports, &market.terms(9), 1, PATIENCE, |_| {}).await;
         assert!(matches!(absent, Err(CloseError::Absent { .. })), "{absent:?}");
     }
 }

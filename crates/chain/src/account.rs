@@ -6,18 +6,30 @@
 //!   fees ── above the limit ──> FeeTooHigh
 //!     │ ── no ether ──> NoGas
 //!     v
-//!  nonce ──> sign ──> send ──refused──> Chain
-//!              ^        │
-//!              │        v
-//!              │      wait ── in a block ──> Mined
-//!              │        │ the node lost it: the same bytes again
-//!              └────────┘ too long: the same nonce with a higher fee
+//!  nonce ──> sign ──> write down ──failed──> Intent
+//!              ^          │
+//!              │          v
+//!              │  ┌───> send ──refused──> Chain
+//!              │  │       │
+//!              │  │       v
+//!              │  │     wait ── in a block ──> forget ──> Mined
+//!              │  │       │ ── its nonce used otherwise ──> forget ──> NotMined
+//!              │  └───────┤ the node lost it: the same bytes again
+//!              └──────────┘ too long: the same nonce with a higher fee
+//!
+//!  resume: each nonce that is written down ── used already ──> forget
+//!                                          └─ not yet ──> send, with the bytes that were signed
 //! ```
 //!
 //! There must be one `Account` per key. The nonce is asked for and its transaction sent in one turn, so calls made at
 //! once go out in order. It is never remembered: a nonce that was counted here would be wrong after a reorganisation,
-//! or when the same key is used elsewhere, and the transactions after the gap would wait for ever. Nothing is
-//! durable: after a crash the caller asks the chain what took effect.
+//! or when the same key is used elsewhere, and the transactions after the gap would wait for ever.
+//!
+//! What was signed is durable where the account has [`Intents`]: a crash, or a call that is dropped, after `write down`
+//! leaves it to the next `resume`, which sends it. Without them a crash loses everything here, and the caller asks the
+//! chain what took effect.
+
+mod intents;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -34,7 +46,7 @@ use async_trait::async_trait;
 use roadstead_abi::Revert;
 use roadstead_core::{
     BlockRef,
-    ports::{Call, ChainWriter, Mined, WriteError},
+    ports::{Call, ChainWriter, Intents, Mined, WriteError},
 };
 use roadstead_types::Market;
 use tokio::{sync::Mutex, time::Instant};
@@ -56,12 +68,13 @@ const RAISE_AFTER: Duration = Duration::from_secs(30);
 const MAX_GAS: u64 = 1 << 24;
 
 /// One key on one chain. Cheap to clone; clones take turns.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Account {
     connection: Connection,
     chain_id: u64,
     wallet: Wallet,
     turn: Arc<Mutex<()>>,
+    intents: Option<Arc<dyn Intents>>,
 }
 
 /// An account that calls one market's contracts.
@@ -79,19 +92,22 @@ pub(crate) struct Draft {
     pub(crate) input: Bytes,
 }
 
-/// A transaction that was sent, with everything that it takes to send it again.
+/// A transaction that was signed, with everything that it takes to send it again.
 struct Sent {
-    nonce: u64,
-    gas: u64,
-    fees: Eip1559Estimation,
-    /// Every form in which it was sent, the newest last. One of them is mined.
+    /// For messages.
+    name: &'static str,
+    /// The function that it calls.
+    call: String,
+    /// The offer that stands.
+    offer: TxEip1559,
+    /// Every form in which it was signed, that of the offer last. One of them is mined.
     forms: Vec<TxEnvelope>,
 }
 
 impl Account {
     /// An account on the chain with this id.
     pub fn new(connection: Connection, chain_id: u64, wallet: Wallet) -> Self {
-        Self { connection, chain_id, wallet, turn: Arc::default() }
+        Self { connection, chain_id, wallet, turn: Arc::default(), intents: None }
     }
 
     /// Its address.
@@ -104,8 +120,8 @@ impl Account {
         let name = draft.name;
         let request = self.request(draft);
         let gas = self.estimate(name, request.clone()).await?;
-        let sent = self.broadcast(draft, gas).await?;
-        let receipt = self.wait(draft, sent).await?;
+        let mut sent = self.broadcast(draft, gas).await?;
+        let receipt = self.wait(&mut sent).await?;
         if receipt.status() {
             return Ok(receipt);
         }
@@ -159,10 +175,21 @@ impl Account {
         let _turn = self.turn.lock().await;
         let nonce = provider.get_transaction_count(self.address()).pending().await;
         let nonce = nonce.map_err(failed(draft.name, "eth_getTransactionCount"))?;
-        let form = self.sign(draft, nonce, gas, fees);
+        let offer = TxEip1559 {
+            chain_id: self.chain_id,
+            nonce,
+            gas_limit: gas,
+            max_fee_per_gas: fees.max_fee_per_gas,
+            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
+            to: draft.to,
+            input: draft.input.clone(),
+            ..Default::default()
+        };
+        let form = self.sign(&offer);
+        self.intend(draft.name, nonce, &form).await?;
         self.hand_over(&form).await.map_err(failed(draft.name, "eth_sendRawTransaction"))?;
         tracing::debug!(call = draft.name, transaction = %form.tx_hash(), nonce, "sent");
-        Ok(Sent { nonce, gas, fees, forms: vec![form] })
+        Ok(Sent { name: draft.name, call: draft.name.to_owned(), offer, forms: vec![form] })
     }
 
     async fn fees(&self, name: &'static str) -> Result<Eip1559Estimation, WriteError> {
@@ -170,27 +197,18 @@ impl Account {
         fees.await.map_err(failed(name, "eth_feeHistory"))
     }
 
-    fn sign(
-        &self,
-        draft: &Draft,
-        nonce: u64,
-        gas_limit: u64,
-        fees: Eip1559Estimation,
-    ) -> TxEnvelope {
-        let mut transaction = TxEip1559 {
-            chain_id: self.chain_id,
-            nonce,
-            gas_limit,
-            max_fee_per_gas: fees.max_fee_per_gas,
-            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
-            to: draft.to,
-            input: draft.input.clone(),
-            ..Default::default()
-        };
-        let signature = self.wallet.signer().sign_transaction_sync(&mut transaction);
+    fn sign(&self, offer: &TxEip1559) -> TxEnvelope {
+        let mut offer = offer.clone();
+        let signature = self.wallet.signer().sign_transaction_sync(&mut offer);
         let signature =
             signature.expect("a key in memory that is bound to no chain signs anything");
-        transaction.into_signed(signature).into()
+        offer.into_signed(signature).into()
+    }
+
+    /// Whether a block holds a transaction with the nonce, this one or another.
+    async fn is_used(&self, nonce: u64) -> Result<bool, RpcError<TransportErrorKind>> {
+        let mined = self.connection.provider().get_transaction_count(self.address()).latest();
+        Ok(mined.await? > nonce)
     }
 
     /// Gives a transaction to the node. One that the node has already counts as taken.
@@ -209,28 +227,47 @@ impl Account {
         found.is_ok_and(|found| found.is_some())
     }
 
+    /// Gives the node the newest form that it takes.
+    async fn hand_over_any(&self, sent: &Sent) -> Result<(), RpcError<TransportErrorKind>> {
+        let mut refused = Ok(());
+        for form in sent.forms.iter().rev() {
+            match self.hand_over(form).await {
+                Ok(()) => return Ok(()),
+                older => refused = refused.and(older),
+            }
+        }
+        refused
+    }
+
     /// Waits for the block. An unreachable node is asked again.
-    async fn wait(&self, draft: &Draft, mut sent: Sent) -> Result<TransactionReceipt, WriteError> {
+    async fn wait(&self, sent: &mut Sent) -> Result<TransactionReceipt, WriteError> {
+        let nonce = sent.offer.nonce;
         let started = Instant::now();
         let mut offered = started;
         loop {
-            if let Some(receipt) = self.receipt(&sent).await {
+            let newest = &sent.forms[sent.forms.len() - 1];
+            let transaction = *newest.tx_hash();
+            let is_lost = !self.knows(newest).await;
+            // Asked before the receipts, so that a block in between is not taken for somebody else's.
+            let is_used = is_lost && self.is_used(nonce).await.unwrap_or(false);
+            let receipt = self.receipt(sent).await;
+            if receipt.is_some() || is_used {
+                self.forget(nonce).await;
+            }
+            if let Some(receipt) = receipt {
                 return Ok(receipt);
             }
-            let newest = &sent.forms[sent.forms.len() - 1];
-            if started.elapsed() >= PATIENCE {
-                let (call, transaction) = (draft.name, *newest.tx_hash());
-                let seconds = PATIENCE.as_secs();
+            if is_used || started.elapsed() >= PATIENCE {
+                let (call, seconds) = (sent.name, started.elapsed().as_secs());
                 return Err(WriteError::NotMined { call, transaction, seconds });
             }
-            if !self.knows(newest).await {
-                let again = self.hand_over(newest).await;
-                let transaction = newest.tx_hash();
+            if is_lost {
+                let again = self.hand_over_any(sent).await;
                 tracing::debug!(%transaction, accepted = again.is_ok(), "sent again");
             }
             if offered.elapsed() >= RAISE_AFTER {
                 offered = Instant::now();
-                self.raise(draft, &mut sent).await;
+                self.raise(sent).await;
             }
             tokio::time::sleep(self.connection.poll_interval()).await;
         }
@@ -250,14 +287,34 @@ impl Account {
     }
 
     /// Offers more for the same nonce. Where that fails, the old offer still stands.
-    async fn raise(&self, draft: &Draft, sent: &mut Sent) {
-        let Ok(now) = self.fees(draft.name).await else { return };
-        let Some(fees) = fees::raised(sent.fees, now) else { return };
-        let form = self.sign(draft, sent.nonce, sent.gas, fees);
-        if self.hand_over(&form).await.is_ok() {
-            tracing::debug!(transaction = %form.tx_hash(), nonce = sent.nonce, "offered more");
-            sent.fees = fees;
-            sent.forms.push(form);
+    async fn raise(&self, sent: &mut Sent) {
+        let Ok(now) = self.fees(sent.name).await else { return };
+        let offered = Eip1559Estimation {
+            max_fee_per_gas: sent.offer.max_fee_per_gas,
+            max_priority_fee_per_gas: sent.offer.max_priority_fee_per_gas,
+        };
+        let Some(fees) = fees::raised(offered, now) else { return };
+        let offer = TxEip1559 {
+            max_fee_per_gas: fees.max_fee_per_gas,
+            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
+            ..sent.offer.clone()
+        };
+        let form = self.sign(&offer);
+        let nonce = offer.nonce;
+        if let Err(error) = self.intend(&sent.call, nonce, &form).await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, nonce, "no more is offered");
+            return;
+        }
+        let transaction = *form.tx_hash();
+        let accepted = self.hand_over(&form).await.is_ok();
+        tracing::debug!(%transaction, nonce, accepted, "offered more");
+        sent.forms.retain(|known| *known.tx_hash() != transaction);
+        // A refusal that was only a lost answer is mined all the same.
+        let place = if accepted { sent.forms.len() } else { sent.forms.len() - 1 };
+        sent.forms.insert(place, form);
+        if accepted {
+            sent.offer = offer;
         }
     }
 }
@@ -267,8 +324,11 @@ impl MarketAccount {
         Self { account, market: Arc::new(market) }
     }
 
-    /// PLACEHOLDER so that others can compile: PART 2 of the journal task replaces it.
-    pub fn with_intents(self, _intents: Arc<dyn roadstead_core::ports::Intents>) -> Self {
+    /// The account whose transactions are written down before they are sent. Clones that were made before write nothing
+    /// down.
+    #[must_use]
+    pub fn with_intents(mut self, intents: Arc<dyn Intents>) -> Self {
+        self.account.intents = Some(intents);
         self
     }
 }
@@ -280,7 +340,7 @@ impl ChainWriter for MarketAccount {
     }
 
     async fn resume(&self) -> Result<(), WriteError> {
-        Ok(())
+        self.account.resume().await
     }
 
     async fn submit(&self, call: Call) -> Result<Mined, WriteError> {
@@ -292,6 +352,12 @@ impl ChainWriter for MarketAccount {
             return Err(WriteError::Chain { call: name, source });
         };
         Ok(Mined { transaction: receipt.transaction_hash, block: BlockRef { number, hash } })
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Account").field(&self.address()).finish()
     }
 }
 

@@ -429,7 +429,9 @@ impl JobAccount {
         };
         let Some(final_at) = self.final_at else {
             return match settle {
-                Some((last, paid)) if self.is_worth_settling(&last, paid, terms, job, policy, now) => {
+                Some((last, paid))
+                    if self.is_worth_settling(&last, paid, terms, job, policy, now) =>
+                {
                     Settlement::Settle(last.voucher)
                 }
                 _ => Settlement::None,

@@ -217,12 +217,9 @@ impl Follower {
     /// higher limit. Then nothing, or what is still short. It is dated as the one before.
     pub fn examine_head(&self, given: &Circumstances<'_>) -> Option<Verdict> {
         let head = self.head.as_ref()?;
-        let is_short = self.refusal.as_ref().is_some_and(|refusal| {
-            let is_money = matches!(refusal.code, RefusalCode::Deposit | RefusalCode::Limit);
-            is_money && refusal.seq == head.seq
-        });
+        let is_heads = self.voucher.is_some_and(|voucher| voucher.bill.usage_root == head.root);
         let accepted = head.cumulative.min(self.most_at(head.to, given));
-        if !is_short || accepted <= self.accepted() {
+        if !is_heads || self.has_evidence() || accepted <= self.accepted() {
             return None;
         }
         let bill = Bill { cumulative: accepted, until: head.to, usage_root: head.root };
@@ -264,14 +261,20 @@ impl Follower {
             return;
         }
         self.voucher = Some(voucher);
-        self.refusal = shortage;
+        let head = self.head.as_ref().map(|head| head.seq);
+        if self.refusal.as_ref().is_none_or(|refusal| Some(refusal.seq) <= head) {
+            self.refusal = shortage;
+        }
     }
 
     /// Takes in why a receipt is not accepted, with the voucher for what of it is.
     pub fn refuse(&mut self, refusal: ReceiptRefusal, voucher: Option<Voucher>) {
         let next = self.head.as_ref().map_or(Some(0), |head| head.seq.checked_add(1));
         let is_consequence = refusal.code == RefusalCode::Order
-            && self.refusal.as_ref().is_some_and(|known| Some(known.seq) == next && refusal.seq != known.seq);
+            && self
+                .refusal
+                .as_ref()
+                .is_some_and(|known| Some(known.seq) == next && refusal.seq != known.seq);
         // What comes after a receipt that is not accepted says nothing new.
         if self.has_evidence() || is_consequence {
             return;

@@ -186,4 +186,3 @@ const AT_ZERO: Resources<Option<u64>> = Resources {
     network_out: Some(0),
     accelerator: None,
 };
-

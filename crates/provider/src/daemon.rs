@@ -150,9 +150,11 @@ impl Daemon {
         self.host.ledger.follow(&self.book);
         let no_meters = CancellationToken::new();
         let meters = tokio::spawn(metering::run(self.host.clone(), no_meters.clone()));
+        // Also where this future is dropped.
+        let no_meters = no_meters.drop_guard();
         let ended = self.follow_chain(stop).await;
         self.tasks.shutdown().await;
-        no_meters.cancel();
+        drop(no_meters);
         if let Err(failed) = meters.await {
             std::panic::resume_unwind(failed.into_panic());
         }

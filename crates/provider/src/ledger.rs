@@ -406,12 +406,22 @@ impl Ledger {
         account: JobAccount,
         receipt: Option<&SignedReceipt>,
     ) -> Result<(), LedgerError> {
-        self.journal.save_account(entry.job, &account, receipt).await?;
+        let kept = self.journal.save_account(entry.job, &account, receipt).await;
+        let account = match &kept {
+            Ok(()) => account,
+            // The number was used without this process knowing it: what is written down counts.
+            Err(JournalError::Signed { .. }) => {
+                let written = self.journal.accounts().await?;
+                let own = written.into_iter().find(|(job, _)| *job == entry.job);
+                own.map_or(account, |(_, written)| written)
+            }
+            Err(_) => return Ok(kept?),
+        };
         entry.note(|facts| {
             facts.account = Some(account);
             true
         });
-        Ok(())
+        Ok(kept?)
     }
 }
 

@@ -193,7 +193,9 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
 async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
     let id = instance(entry);
     let usage = asked(host.ports.engine.usage(&id)).await?;
-    let was_paused = entry.facts().account.is_none_or(|account| account.is_paused());
+    let before = entry.facts();
+    let was_paused =
+        before.account.map_or(before.is_frozen == Some(true), |account| account.is_paused());
     host.ledger
         .step(entry, |account, _| {
             account.see(now, Sighting::Frozen(usage));

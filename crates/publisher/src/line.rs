@@ -178,7 +178,8 @@ impl Line {
         Ok(answer?)
     }
 
-    fn forget(&mut self) {
+    /// Counts on nothing any more: the provider may be elsewhere, and its session gone.
+    pub(crate) const fn forget(&mut self) {
         self.is_stale = true;
         self.expiry = None;
     }

@@ -20,7 +20,7 @@ use crate::node::{Node, timestamp};
 const PAYMENT: Address = Address::repeat_byte(0xaa);
 const PROVIDER: Address = Address::repeat_byte(0x22);
 
-fn market(confirmations: u64) -> Market {
+pub(crate) fn market(confirmations: u64) -> Market {
     Market {
         devnet: true,
         chain_id: 31_337,

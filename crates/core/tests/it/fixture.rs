@@ -126,7 +126,10 @@ impl Fixture {
 
     /// As the job's signer accepts it.
     pub(crate) fn voucher(&self, bill: Bill) -> Voucher {
-        Voucher { bill, signature: self.signer.sign(&voucher_digest(&self.domain, self.job, &bill)) }
+        Voucher {
+            bill,
+            signature: self.signer.sign(&voucher_digest(&self.domain, self.job, &bill)),
+        }
     }
 
     /// The voucher that accepts all of a receipt.
@@ -191,11 +194,7 @@ pub(crate) fn usage(total: &Resources<u64>) -> Usage {
 
 /// What accepts all of a receipt.
 pub(crate) fn bill_of(receipt: &Receipt) -> Bill {
-    Bill {
-        cumulative: receipt.cumulative,
-        until: receipt.to,
-        usage_root: receipt_root(receipt),
-    }
+    Bill { cumulative: receipt.cumulative, until: receipt.to, usage_root: receipt_root(receipt) }
 }
 
 /// The same totals with another value for one resource.

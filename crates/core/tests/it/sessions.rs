@@ -2,10 +2,7 @@
 
 use alloy_primitives::{Address, B256};
 use roadstead_abi::session_digest;
-use roadstead_core::{
-    MAX_SESSION, Verb, authorise, check_session,
-    protocol::Denial,
-};
+use roadstead_core::{MAX_SESSION, Verb, authorise, check_session, protocol::Denial};
 use roadstead_types::{Domain, PeerId, Seconds, Session, Signature, SignedSession, Timestamp};
 
 use crate::fixture::{Fixture, Key, READY};

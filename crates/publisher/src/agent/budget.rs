@@ -30,14 +30,14 @@ impl Budget {
         self.lock().insert(job, accepted);
     }
 
-    /// Lets `examine` judge a receipt by the most that may be accepted and by whether that is the deposit, and sets
-    /// aside what it accepts.
+    /// Lets `examine` judge by the most that may be accepted and by whether that is the deposit, and sets aside what it
+    /// accepts.
     pub(super) fn judge(
         &self,
         job: JobId,
         deposit: TokenAmount,
-        examine: impl FnOnce(TokenAmount, bool) -> Verdict,
-    ) -> Verdict {
+        examine: impl FnOnce(TokenAmount, bool) -> Option<Verdict>,
+    ) -> Option<Verdict> {
         let mut accepted = self.lock();
         let others = accepted.iter().filter(|(other, _)| **other != job);
         let others = others.fold(TokenAmount::ZERO, |sum, (_, accepted)| {
@@ -47,7 +47,8 @@ impl Budget {
         let own = [self.limits.per_job, left].into_iter().flatten().min();
         let limit = own.map_or(deposit, |own| own.min(deposit));
         let verdict = examine(limit, limit == deposit);
-        if let Verdict::Accepted { bill, .. } | Verdict::Refused { bill: Some(bill), .. } = &verdict
+        if let Some(Verdict::Accepted { bill, .. } | Verdict::Refused { bill: Some(bill), .. }) =
+            &verdict
         {
             accepted.insert(job, bill.cumulative);
         }
@@ -81,7 +82,8 @@ mod tests {
             given = (limit.units(), is_deposit);
             let cumulative = amount(billed).min(limit);
             let (until, usage_root) = (Timestamp(1), B256::ZERO);
-            Verdict::Accepted { bill: Bill { cumulative, until, usage_root }, shortage: None }
+            let bill = Bill { cumulative, until, usage_root };
+            Some(Verdict::Accepted { bill, shortage: None })
         });
         given
     }

@@ -144,15 +144,17 @@ impl Follow {
                 return;
             }
             let rest = match self.round(standing).await {
-                Ok(rest) => {
+                Ok(Some(rest)) => {
                     if !std::mem::replace(&mut is_connected, true) {
                         self.tell(AgentEvent::Connected { job: self.job });
                     }
                     (is_lost, pause) = (false, FIRST_PAUSE);
                     rest
                 }
+                Ok(None) => continue,
                 Err(error) => {
                     self.known = None;
+                    self.has_restored = false;
                     is_connected = false;
                     if std::mem::replace(&mut is_lost, true) {
                         tracing::debug!(job = %self.job, %error, "it still cannot be followed");
@@ -170,42 +172,53 @@ impl Follow {
         }
     }
 
-    /// Asks once and takes the answer in; says how long to rest before the next time.
-    async fn round(&mut self, standing: Standing) -> Result<Duration, FollowError> {
+    /// Asks once and takes the answer in; says how long to rest before the next time. `None` where the answer is still
+    /// to come.
+    async fn round(&mut self, standing: Standing) -> Result<Option<Duration>, FollowError> {
         let now = self.now().await;
-        let asked = JobSync {
+        let question = Request::Sync(JobSync {
             job: self.job,
             head: self.follower.head().map(|head| (head.seq, head.root)),
             voucher: self.follower.voucher().copied(),
             refusal: self.follower.refusal().cloned(),
             known: self.known,
-        };
+        });
         let mut news = self.news.clone();
         let state = tokio::select! {
             // Cancel-safe: a question that is dropped is asked again.
-            state = timeout(ANSWER, self.line.ask(now, self.job, Request::Sync(asked))) => {
-                state.map_err(|_| FollowError::TooSlow)??
-            }
+            state = self.ask(now, question) => state?,
             // Cancel-safe: the news stay until they are looked at.
             Ok(()) = news.changed() => {
                 self.known = None;
-                return Ok(Duration::ZERO);
+                return Ok(None);
             }
         };
         self.show(&state);
         if state.restore {
             self.restore(now).await?;
-            return Ok(Duration::ZERO);
+            return Ok(None);
         }
-        self.has_restored = false;
+        if std::mem::take(&mut self.has_restored) {
+            self.tell(AgentEvent::Restored { job: self.job });
+        }
         let is_news = self.known != Some(state.revision);
         let is_accepted = self.take(&state.receipts, standing).await?;
-        self.known = Some(state.revision).filter(|_| !state.more);
-        Ok(match (is_accepted, is_news) {
+        self.known = Some(state.revision).filter(|_| !(state.more && is_accepted));
+        Ok(Some(match (is_accepted, is_news) {
             (true, _) => Duration::ZERO,
             (false, true) => NEWS_PAUSE,
             (false, false) => IDLE_PAUSE,
-        })
+        }))
+    }
+
+    async fn ask(&mut self, now: Timestamp, question: Request) -> Result<State, FollowError> {
+        match timeout(ANSWER, self.line.ask(now, self.job, question)).await {
+            Ok(answered) => Ok(answered?),
+            Err(_) => {
+                self.line.forget();
+                Err(FollowError::TooSlow)
+            }
+        }
     }
 
     /// The time on the chain, once that is known.
@@ -374,12 +387,10 @@ impl Follow {
             let more = next.is_some();
             let voucher = self.follower.voucher().filter(|_| !more).copied();
             let restore = Restore { job: self.job, receipts, more, voucher };
-            let asked = self.line.ask(now, self.job, Request::Restore(restore));
-            timeout(ANSWER, asked).await.map_err(|_| FollowError::TooSlow)??;
+            self.ask(now, Request::Restore(restore)).await?;
         }
         self.known = None;
         self.has_restored = true;
-        self.tell(AgentEvent::Restored { job: self.job });
         Ok(())
     }
 

@@ -1,0 +1,115 @@
+//! What of an account is written down, and how it is taken up again.
+
+use alloy::{
+    consensus::{TxEnvelope, transaction::SignerRecoverable},
+    eips::{Decodable2718, Encodable2718},
+};
+use roadstead_core::ports::{Intent, IntentError, WriteError};
+
+use super::{Account, Sent, failed};
+
+/// What a transaction is called that an earlier process signed.
+const EARLIER: &str = "an earlier transaction";
+
+/// Something else stands where a signed transaction of the account should.
+#[derive(Debug, thiserror::Error)]
+#[error("what is written down for nonce {nonce} is no transaction of this account on this chain")]
+struct DamagedIntent {
+    nonce: u64,
+}
+
+impl Account {
+    /// Brings to an end what is written down. Nothing else of the account is sent before.
+    pub(super) async fn resume(&self) -> Result<(), WriteError> {
+        let Some(intents) = &self.intents else { return Ok(()) };
+        let _turn = self.turn.lock().await;
+        let unread = |source| WriteError::Intent { call: EARLIER.to_owned(), source };
+        let pending = intents.pending(self.address()).await.map_err(unread)?;
+        for forms in pending.chunk_by(|one, next| one.nonce == next.nonce) {
+            let sent = self.restored(forms).map_err(unread)?;
+            tracing::info!(call = sent.call, nonce = sent.offer.nonce, "was signed earlier");
+            self.finish(sent).await?;
+        }
+        Ok(())
+    }
+
+    /// A transaction out of all its forms, which were signed by whoever wrote them down.
+    fn restored(&self, written: &[Intent]) -> Result<Sent, IntentError> {
+        let mut restored: Option<Sent> = None;
+        for intent in written {
+            let damaged = || IntentError(DamagedIntent { nonce: intent.nonce }.into());
+            let form = TxEnvelope::decode_2718_exact(&intent.raw).map_err(|_| damaged())?;
+            let is_own = form.recover_signer().is_ok_and(|signer| signer == self.address());
+            let offer = match form.as_eip1559() {
+                Some(signed) if is_own && *form.tx_hash() == intent.transaction => signed.tx(),
+                _ => return Err(damaged()),
+            };
+            if (offer.chain_id, offer.nonce) != (self.chain_id, intent.nonce) {
+                return Err(damaged());
+            }
+            let (call, offer) = (intent.call.clone(), offer.clone());
+            let mut forms = restored.map(|sent| sent.forms).unwrap_or_default();
+            forms.push(form);
+            restored = Some(Sent { name: EARLIER, call, offer, forms });
+        }
+        restored.ok_or_else(|| IntentError("nothing is written down".into()))
+    }
+
+    /// Sends and waits, unless the nonce is used.
+    async fn finish(&self, mut sent: Sent) -> Result<(), WriteError> {
+        let nonce = sent.offer.nonce;
+        let is_used = async || {
+            let counted = self.is_used(nonce).await;
+            counted.map_err(failed(EARLIER, "eth_getTransactionCount"))
+        };
+        if self.receipt(&sent).await.is_none() && !is_used().await? {
+            match self.hand_over_any(&sent).await {
+                Ok(()) => match self.wait(&mut sent).await {
+                    Err(error @ WriteError::NotMined { .. }) if !is_used().await? => {
+                        return Err(error);
+                    }
+                    Ok(_) | Err(WriteError::NotMined { .. }) => {}
+                    Err(error) => return Err(error),
+                },
+                Err(error) if !is_used().await? => {
+                    return Err(failed(EARLIER, "eth_sendRawTransaction")(error));
+                }
+                Err(_) => {}
+            }
+        }
+        self.forget(nonce).await;
+        Ok(())
+    }
+
+    /// Writes a signed form down, before the node has it.
+    pub(super) async fn intend(
+        &self,
+        call: &str,
+        nonce: u64,
+        form: &TxEnvelope,
+    ) -> Result<(), WriteError> {
+        let Some(intents) = &self.intents else { return Ok(()) };
+        let intent = Intent {
+            account: self.address(),
+            nonce,
+            call: call.to_owned(),
+            transaction: *form.tx_hash(),
+            raw: form.encoded_2718().into(),
+        };
+        let kept = intents.intend(&intent).await;
+        kept.map_err(|source| WriteError::Intent { call: intent.call, source })
+    }
+
+    /// Forgets a nonce that is used. Where that fails, the next `resume` finds out again that it is.
+    pub(super) async fn forget(&self, nonce: u64) {
+        let Some(intents) = &self.intents else { return };
+        if let Err(error) = intents.done(self.address(), nonce).await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(
+                error,
+                nonce,
+                "a transaction that came to its end is still written down"
+            );
+        }
+    }
+}

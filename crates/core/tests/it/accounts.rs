@@ -1,0 +1,485 @@
+//! Accounts: when a job is read, paused, ended and settled, and what becomes of one that was lost.
+
+use alloy_primitives::{B256, keccak256};
+use roadstead_abi::{receipt_digest, receipt_root, recover};
+use roadstead_core::{
+    JobAccount, LAST_VOUCHER, PauseReason, ReceiptHead, SettlePolicy, Settlement, Sighting,
+    check_chain,
+};
+use roadstead_types::{
+    Bill, Job, JobId, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp, Voucher,
+};
+
+use crate::fixture::{Fixture, READY, amount, at, bill_of};
+
+const DEPOSIT: u128 = 1_000_000;
+const NEVER: SettlePolicy =
+    SettlePolicy { value: roadstead_types::TokenAmount::MAX, age: Seconds(u32::MAX) };
+
+fn take(
+    market: &Fixture,
+    account: &mut JobAccount,
+    voucher: &Voucher,
+    receipt: &Receipt,
+    slot: &Job,
+) {
+    let taken = account.accept(voucher, receipt, &market.domain, &market.terms, slot);
+    assert_eq!(taken, Ok(true));
+}
+
+/// An account of this many receipts of which so many are accepted in full.
+fn accepted(market: &Fixture, receipts: u32, accepted: usize) -> (JobAccount, Vec<Receipt>) {
+    let (mut account, receipts) = market.account(receipts);
+    if let Some(last) = accepted.checked_sub(1) {
+        let receipt = &receipts[last];
+        take(market, &mut account, &market.full(receipt), receipt, &market.slot(DEPOSIT));
+    }
+    (account, receipts)
+}
+
+#[test]
+fn receipts_are_a_chain_of_readings() {
+    let market = Fixture::new();
+    let (account, receipts) = market.account(5);
+    assert_eq!(receipts, market.chain(5));
+    assert_eq!(account.head(), Some(&ReceiptHead::from(&receipts[4])));
+}
+
+#[test]
+fn a_reading_is_due_after_an_interval_of_running() {
+    let market = Fixture::new();
+    let (mut account, _) = market.account(1);
+    assert!(!account.is_reading_due(at(119)));
+    assert!(account.is_reading_due(at(120)) && account.is_reading_due(at(9_000)));
+    account.set_paused(true);
+    assert!(!account.is_reading_due(at(120)) && !account.is_redating_due(at(120)));
+    account.set_paused(false);
+    account.see(at(121), Sighting::Stopped(None));
+    assert!(!account.is_reading_due(at(500)));
+    account.restarted(at(500));
+    assert!(account.is_reading_due(at(500)));
+    account.finish(at(501)).unwrap();
+    assert!(!account.is_reading_due(at(9_000)));
+}
+
+#[test]
+fn no_receipt_is_made_of_a_sum_that_no_contract_can_hold() {
+    let reservation = Resources { memory: u64::MAX, ..Resources::default() };
+    let prices = Resources { memory: u128::MAX, ..Resources::default() };
+    let tariff = Tariff { interval: Seconds(60), reservation, prices };
+    let mut account = JobAccount::open(JobId::default(), tariff, READY);
+    account.see(at(60), Sighting::Running(Default::default()));
+    assert_eq!(account.read(at(60)), None);
+    assert_eq!(account.head(), None);
+    // And nothing that is shown of it is beyond its range.
+    let slot = Job { deposit: amount(5), paid_until: READY, ..Job::default() };
+    assert_eq!(account.pause_reason(&slot), Some(PauseReason::Exhausted));
+    assert_eq!(account.runway(&slot), Seconds(0));
+}
+
+#[test]
+fn two_receipts_may_wait() {
+    let market = Fixture::new();
+    let slot = market.slot(DEPOSIT);
+    let reason = |receipts, take| accepted(&market, receipts, take).0.pause_reason(&slot);
+    assert_eq!(reason(1, 0), None);
+    assert_eq!(reason(2, 0), Some(PauseReason::Unaccepted));
+    assert_eq!(reason(2, 1), None);
+    assert_eq!(reason(3, 1), Some(PauseReason::Unaccepted));
+    assert_eq!(reason(3, 3), None);
+    // As long as the start fee covers them, any number.
+    let prepaid = Job { paid: market.chain(3)[2].cumulative, ..slot };
+    assert_eq!(market.account(3).0.pause_reason(&prepaid), None);
+    assert_eq!(market.account(4).0.pause_reason(&prepaid), Some(PauseReason::Unaccepted));
+}
+
+#[test]
+fn one_long_reading_is_given_time_to_be_accepted() {
+    let market = Fixture::new();
+    let (mut account, _) = market.account(0);
+    account.see(at(7_200), Sighting::Running(market.counters(7_200)));
+    account.read(at(7_200)).unwrap();
+    assert_eq!(account.pause_reason(&market.slot(DEPOSIT)), None);
+}
+
+#[test]
+fn what_is_not_accepted_in_full_counts_with_what_waits() {
+    let market = Fixture::new();
+    let slot = market.slot(DEPOSIT);
+    let interval = market.chain(1)[0].cumulative.units();
+    let short_of = |missing: u128, more: bool| {
+        let (mut account, receipts) = market.account(3);
+        let cumulative = amount(receipts[2].cumulative.units() - missing);
+        let voucher = market.voucher(Bill { cumulative, ..bill_of(&receipts[2]) });
+        take(&market, &mut account, &voucher, &receipts[2], &slot);
+        if more {
+            account.see(at(240), Sighting::Running(market.counters(240)));
+            account.read(at(240)).unwrap();
+        }
+        account.pause_reason(&slot)
+    };
+    assert_eq!(short_of(2 * interval - 1, false), None);
+    assert_eq!(short_of(2 * interval, false), Some(PauseReason::Unaccepted));
+    assert_eq!(short_of(interval - 1, true), None);
+    assert_eq!(short_of(interval, true), Some(PauseReason::Unaccepted));
+}
+
+#[test]
+fn the_deposit_is_to_cover_one_more_interval() {
+    let market = Fixture::new();
+    let (account, receipts) = accepted(&market, 2, 2);
+    let billed = receipts[1].cumulative.units();
+    let interval = market.chain(1)[0].cumulative.units();
+    let reason =
+        |deposit, paid| account.pause_reason(&Job { paid: amount(paid), ..market.slot(deposit) });
+    assert_eq!(reason(billed + interval, 0), None);
+    assert_eq!(reason(billed + interval - 1, 0), Some(PauseReason::Exhausted));
+    // What was taken in advance covers use as the rest does.
+    assert_eq!(reason(billed + interval, billed + interval), None);
+    let slot = Job { paid: amount(billed + interval), ..market.slot(billed + interval) };
+    assert_eq!(account.runway(&slot), market.tariff.interval);
+    assert_eq!(account.runway(&market.slot(billed)), Seconds(0));
+}
+
+#[test]
+fn a_free_job_is_never_paused_for_money() {
+    let mut market = Fixture::new();
+    market.tariff.prices = Resources::default();
+    let (account, _) = market.account(9);
+    let slot = market.slot(1);
+    assert_eq!((account.pause_reason(&slot), account.runway(&slot)), (None, Seconds(u32::MAX)));
+    assert_eq!(account.note(&slot), None);
+}
+
+#[test]
+fn a_publisher_is_told_before_it_bites() {
+    let market = Fixture::new();
+    let slot = market.slot(DEPOSIT);
+    let note = |account: &JobAccount, slot: &Job| account.note(slot).unwrap_or_default();
+    let (account, receipts) = market.account(1);
+    assert!(note(&account, &slot).contains("1 receipts wait"));
+    let (mut account, _) = accepted(&market, 1, 1);
+    assert_eq!(account.note(&slot), None);
+    let low = market.slot(receipts[0].cumulative.units() + 2_328 * 3);
+    assert!(note(&account, &low).contains("the deposit lasts for 180 s"));
+    account.set_paused(true);
+    assert!(note(&account, &market.slot(2_328)).contains("the deposit is used up"));
+}
+
+#[test]
+fn the_grace_time_runs_out_for_the_exhausted_alone() {
+    let market = Fixture::new();
+    let (mut account, receipts) = accepted(&market, 1, 1);
+    let (used_up, grace) = (market.slot(receipts[0].cumulative.units()), Seconds(100));
+    assert!(!account.is_out_of_money(&used_up, at(500), grace), "it is not paused yet");
+    account.set_paused(true);
+    assert!(!account.is_out_of_money(&used_up, at(159), grace));
+    assert!(account.is_out_of_money(&used_up, at(160), grace));
+    assert!(!account.is_out_of_money(&market.slot(DEPOSIT), at(160), grace));
+}
+
+#[test]
+fn the_last_receipt_holds_all_that_was_used() {
+    let market = Fixture::new();
+    let counters = market.counters(90);
+    for (last, frozen) in [
+        (Sighting::Running(counters), false),
+        (Sighting::Stopped(Some(counters)), false),
+        (Sighting::Frozen(counters), true),
+    ] {
+        let (mut account, receipts) = market.account(1);
+        account.see(at(90), last);
+        account.set_paused(frozen);
+        let receipt = account.finish(at(90)).unwrap();
+        assert_eq!((receipt.seq, receipt.from, receipt.to), (1, at(60), at(90)));
+        assert_eq!(receipt.total.cpu, 500 * 90, "{last:?}");
+        assert!(account.is_final() && account.is_ending());
+        assert_eq!((account.finish(at(100)), account.read(at(100))), (None, None));
+        assert!(receipts[0].cumulative < receipt.cumulative);
+    }
+    // Where no second has passed there is nothing to read.
+    let (mut account, _) = market.account(1);
+    assert_eq!(account.finish(at(60)), None);
+    assert!(account.is_final());
+}
+
+fn settlement(
+    market: &Fixture,
+    account: &JobAccount,
+    slot: &Job,
+    policy: &SettlePolicy,
+    now: Timestamp,
+) -> Settlement {
+    account.settlement(&market.terms, slot, policy, now, now)
+}
+
+#[test]
+fn vouchers_become_money_by_value_and_by_age() {
+    let market = Fixture::new();
+    let (account, receipts) = accepted(&market, 2, 2);
+    let voucher = market.full(&receipts[1]);
+    let slot = market.slot(DEPOSIT);
+    let due = receipts[1].cumulative.units();
+    let decide = |value, age, slot: &Job, now| {
+        let policy = SettlePolicy { value: amount(value), age: Seconds(age) };
+        settlement(&market, &account, slot, &policy, now)
+    };
+    let yes = Settlement::Settle(voucher);
+    assert_eq!(decide(due, u32::MAX, &slot, at(120)), yes);
+    assert_eq!(decide(due + 1, u32::MAX, &slot, at(120)), Settlement::None);
+    // What the start fee paid is not due again.
+    let prepaid = Job { paid: amount(1), ..slot };
+    assert_eq!(decide(due, u32::MAX, &prepaid, at(120)), Settlement::None);
+    // Ten seconds passed between the opening and the first use.
+    assert_eq!(decide(due + 1, 200, &slot, at(189)), Settlement::None);
+    assert_eq!(decide(due + 1, 200, &slot, at(190)), yes);
+    // Half the notice, whatever the policy says.
+    let half = 43_200 - 10;
+    assert_eq!(decide(due + 1, u32::MAX, &slot, at(half - 1)), Settlement::None);
+    assert_eq!(decide(due + 1, u32::MAX, &slot, at(half)), yes);
+    // Nothing is left to pay, or it was paid.
+    let paid = Job { paid: amount(due), paid_until: at(120), ..slot };
+    assert_eq!(decide(0, 0, &paid, at(half)), Settlement::None);
+    // Nobody leaves, so the whole job is not given up however little is owed.
+    assert_eq!(decide(0, 0, &slot, at(120)), yes);
+    // At once when the publisher leaves.
+    let closing = Job { close_at: at(86_400), ..slot };
+    assert_eq!(decide(due + 1, u32::MAX, &closing, at(120)), yes);
+}
+
+#[test]
+fn a_bill_ahead_of_the_blocks_waits_for_them() {
+    let market = Fixture::new();
+    let (mut account, receipts) = accepted(&market, 2, 2);
+    let slot = market.slot(DEPOSIT);
+    let eager = SettlePolicy { value: amount(1), age: Seconds(0) };
+    let decide = |account: &JobAccount, head| {
+        account.settlement(&market.terms, &slot, &eager, head, at(120))
+    };
+    assert_eq!(decide(&account, at(119)), Settlement::None);
+    assert_eq!(decide(&account, at(120)), Settlement::Settle(market.full(&receipts[1])));
+    account.finish(at(120));
+    assert_eq!(decide(&account, at(119)), Settlement::None);
+    assert_eq!(decide(&account, at(120)), Settlement::SettleAndClose(market.full(&receipts[1])));
+}
+
+#[test]
+fn a_short_bill_is_settled_for_its_age_alone() {
+    let market = Fixture::new();
+    let (mut account, receipts) = market.account(2);
+    let slot = market.slot(DEPOSIT);
+    let short = amount(receipts[1].cumulative.units() - 1);
+    let voucher = market.voucher(Bill { cumulative: short, ..bill_of(&receipts[1]) });
+    take(&market, &mut account, &voucher, &receipts[1], &slot);
+    let policy = SettlePolicy { value: amount(1), age: Seconds(500) };
+    assert_eq!(settlement(&market, &account, &slot, &policy, at(489)), Settlement::None);
+    assert_eq!(settlement(&market, &account, &slot, &policy, at(490)), Settlement::Settle(voucher));
+}
+
+#[test]
+fn the_last_voucher_is_waited_for_and_then_the_best_one_taken() {
+    let market = Fixture::new();
+    let (mut account, receipts) = accepted(&market, 2, 1);
+    let slot = market.slot(DEPOSIT);
+    let decide = |account: &JobAccount, slot: &Job, seconds| {
+        settlement(&market, account, slot, &NEVER, at(seconds))
+    };
+    account.end(at(125));
+    assert_eq!(decide(&account, &slot, 130), Settlement::None);
+    // The instance took long to stop: the wait begins with the last receipt.
+    account.see(at(180), Sighting::Running(market.counters(180)));
+    let last = account.finish(at(180)).unwrap();
+    let best = market.full(&receipts[0]);
+    assert_eq!(decide(&account, &slot, 180 + LAST_VOUCHER.0 - 1), Settlement::None);
+    assert_eq!(decide(&account, &slot, 180 + LAST_VOUCHER.0), Settlement::Settle(best));
+    // The notice is as good as over.
+    let closing = Job { close_at: at(240), ..slot };
+    assert_eq!(decide(&account, &closing, 179), Settlement::None);
+    assert_eq!(decide(&account, &closing, 180), Settlement::Settle(best));
+    // What was paid is paid; the rest is left alone.
+    let paid = Job { paid: best.bill.cumulative, paid_until: at(60), ..slot };
+    assert_eq!(decide(&account, &paid, 9_000), Settlement::None);
+    // It comes after all.
+    take(&market, &mut account, &market.full(&last), &last, &paid);
+    let close = Settlement::SettleAndClose(market.full(&last));
+    assert_eq!(decide(&account, &paid, 9_000), close);
+    assert_eq!(decide(&account, &slot, 181), close);
+}
+
+#[test]
+fn a_job_that_cannot_be_stopped_is_paid_for_all_the_same() {
+    let market = Fixture::new();
+    let (mut account, receipts) = accepted(&market, 2, 1);
+    let slot = market.slot(DEPOSIT);
+    account.end(at(120));
+    let best = Settlement::Settle(market.full(&receipts[0]));
+    assert_eq!(settlement(&market, &account, &slot, &NEVER, at(179)), Settlement::None);
+    assert_eq!(settlement(&market, &account, &slot, &NEVER, at(180)), best);
+    // And a policy holds while it is being ended.
+    let eager = SettlePolicy { value: amount(1), ..NEVER };
+    assert_eq!(settlement(&market, &account, &slot, &eager, at(121)), best);
+}
+
+#[test]
+fn where_nothing_more_is_due_the_rest_is_given_back() {
+    let market = Fixture::new();
+    let slot = market.slot(DEPOSIT);
+    let finished = |receipts, taken: usize| {
+        let (mut account, receipts) = accepted(&market, receipts, taken);
+        account.finish(READY);
+        (account, receipts)
+    };
+    let decide =
+        |account: &JobAccount, slot: &Job| settlement(&market, account, slot, &NEVER, at(300));
+    // Nothing was ever used.
+    assert_eq!(decide(&finished(0, 0).0, &slot), Settlement::Decline);
+    // All of it was paid: by a settlement, or by the start fee.
+    let (account, receipts) = finished(2, 2);
+    let paid = Job { paid: receipts[1].cumulative, paid_until: at(120), ..slot };
+    assert_eq!(decide(&account, &paid), Settlement::Decline);
+    assert_eq!(decide(&account, &Job { paid: amount(9_999), ..slot }), Settlement::Decline);
+    assert_eq!(
+        decide(&finished(2, 0).0, &Job { paid: amount(9_999), ..slot }),
+        Settlement::Decline
+    );
+    // The whole deposit is paid: nobody has anything to wait for, however much is owed.
+    let (account, receipts) = finished(2, 1);
+    let deposit = receipts[0].cumulative;
+    let exhausted = market.slot(deposit.units());
+    let last = Settlement::SettleAndClose(market.full(&receipts[0]));
+    assert_eq!(settlement(&market, &account, &exhausted, &NEVER, at(121)), last);
+    let exhausted = Job { paid: deposit, paid_until: at(60), ..exhausted };
+    assert_eq!(decide(&account, &exhausted), Settlement::Decline);
+}
+
+#[test]
+fn nothing_is_done_about_a_job_that_is_over_or_never_was() {
+    let market = Fixture::new();
+    let slot = market.slot(DEPOSIT);
+    let (mut account, _) = accepted(&market, 2, 2);
+    let eager = SettlePolicy { value: amount(0), age: Seconds(0) };
+    for is_final in [false, true] {
+        if is_final {
+            account.finish(at(120));
+        }
+        let over = [Job { close_at: Job::CLOSED, ..slot }, Job::default()];
+        for slot in over {
+            assert_eq!(settlement(&market, &account, &slot, &eager, at(500)), Settlement::None);
+        }
+        // A bill for after the notice is worth nothing, and is not worth a transaction.
+        let late = Job { close_at: at(119), ..slot };
+        assert_eq!(settlement(&market, &account, &late, &eager, at(500)), Settlement::None);
+    }
+}
+
+#[test]
+fn a_short_last_voucher_is_settled_and_the_rest_left() {
+    let market = Fixture::new();
+    let (mut account, receipts) = market.account(2);
+    let slot = market.slot(DEPOSIT);
+    let short = amount(receipts[1].cumulative.units() - 1);
+    let voucher = market.voucher(Bill { cumulative: short, ..bill_of(&receipts[1]) });
+    take(&market, &mut account, &voucher, &receipts[1], &slot);
+    account.finish(at(120));
+    assert_eq!(settlement(&market, &account, &slot, &NEVER, at(179)), Settlement::None);
+    assert_eq!(settlement(&market, &account, &slot, &NEVER, at(180)), Settlement::Settle(voucher));
+    let paid = Job { paid: short, paid_until: at(120), ..slot };
+    assert_eq!(settlement(&market, &account, &paid, &NEVER, at(9_000)), Settlement::None);
+}
+
+#[test]
+fn an_account_is_the_same_after_it_was_written_down() {
+    let mut market = Fixture::new();
+    market.tariff.prices.accelerator = u128::MAX;
+    market.tariff.reservation.accelerator = 0;
+    let (mut account, _) = accepted(&market, 3, 2);
+    account.set_paused(true);
+    account.end(at(200));
+    let kept = serde_json::to_string(&account).unwrap();
+    assert_eq!(serde_json::from_str::<JobAccount>(&kept).unwrap(), account);
+}
+
+fn signed(market: &Fixture, receipts: &[Receipt]) -> Vec<SignedReceipt> {
+    receipts.iter().map(|receipt| market.signed(*receipt)).collect()
+}
+
+fn check(
+    market: &Fixture,
+    head: Option<&ReceiptHead>,
+    receipts: &[SignedReceipt],
+) -> Result<Option<ReceiptHead>, u32> {
+    let is_own = |signed: &SignedReceipt| {
+        let digest = receipt_digest(&market.domain, &signed.receipt);
+        recover(&digest, &signed.signature) == Some(market.terms.provider)
+    };
+    check_chain(market.job, head, receipts, is_own).map_err(|broken| broken.seq)
+}
+
+#[test]
+fn an_account_goes_on_from_receipts_that_came_back() {
+    let market = Fixture::new();
+    let (_, receipts) = market.account(4);
+    let chain = signed(&market, &receipts);
+    let middle = check(&market, None, &chain[..2]).unwrap();
+    assert_eq!(middle, Some((&receipts[1]).into()));
+    let head = check(&market, middle.as_ref(), &chain[2..]).unwrap();
+    assert_eq!(head, Some((&receipts[3]).into()));
+    assert_eq!(check(&market, head.as_ref(), &[]), Ok(head));
+
+    let mut account = JobAccount::restored(market.tariff, &receipts[3]);
+    assert_eq!(account.head(), head.as_ref());
+    assert!(!account.is_reading_due(at(9_000)), "its instance was not seen yet");
+    account.see(at(400), Sighting::Running(market.counters(400)));
+    account.see(at(460), Sighting::Running(market.counters(460)));
+    let next = account.read(at(460)).unwrap();
+    // The time between is not charged.
+    let expected = Receipt {
+        seq: 4,
+        from: at(240),
+        to: at(460),
+        total: market.full_use(300),
+        cumulative: market.due(&market.full_use(300)),
+        prev: receipt_root(&receipts[3]),
+        job: market.job,
+    };
+    assert_eq!(next, expected);
+    let voucher = market.full(&receipts[3]);
+    take(&market, &mut account, &voucher, &receipts[3], &market.slot(DEPOSIT));
+    assert_eq!(account.unaccepted(), 1);
+}
+
+#[test]
+fn receipts_of_others_do_not_come_back() {
+    let market = Fixture::new();
+    let (_, receipts) = market.account(4);
+    let broken = |change: &dyn Fn(&mut Vec<Receipt>)| {
+        let mut changed = receipts.clone();
+        change(&mut changed);
+        check(&market, None, &signed(&market, &changed))
+    };
+    assert_eq!(broken(&|all| all.swap(1, 2)), Err(2));
+    assert_eq!(broken(&|all| all.retain(|each| each.seq != 1)), Err(2));
+    assert_eq!(broken(&|all| all.retain(|each| each.seq != 0)), Err(1));
+    assert_eq!(broken(&|all| all.insert(1, all[0])), Err(0));
+    assert_eq!(broken(&|all| all[2].prev = B256::ZERO), Err(2));
+    assert_eq!(broken(&|all| all[2].from = at(121)), Err(2));
+    assert_eq!(broken(&|all| all[2].to = all[2].from), Err(2));
+    assert_eq!(broken(&|all| all[0].job = JobId(keccak256("another"))), Err(0));
+    let mut forged = signed(&market, &receipts);
+    forged[2] = market.signed_by(&market.stranger, receipts[2]);
+    assert_eq!(check(&market, None, &forged), Err(2));
+    // After the last number there is none.
+    let last = ReceiptHead { seq: u32::MAX, ..(&receipts[0]).into() };
+    assert_eq!(check(&market, Some(&last), &signed(&market, &receipts[1..2])), Err(1));
+}
+
+#[test]
+fn the_terms_rate_may_be_higher_than_what_full_use_costs() {
+    let market = Fixture::new();
+    let terms = Terms { rate_per_hour: roadstead_types::TokenAmount::MAX, ..market.terms.clone() };
+    let (mut account, receipts) = market.account(2);
+    let slot = market.slot(DEPOSIT);
+    let voucher = market.full(&receipts[1]);
+    let taken = account.accept(&voucher, &receipts[1], &market.domain, &terms, &slot);
+    assert_eq!((taken, account.pause_reason(&slot)), (Ok(true), None));
+}

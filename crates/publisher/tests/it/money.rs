@@ -1,0 +1,144 @@
+//! What is accepted, what is not, and why.
+
+use std::time::Duration;
+
+use roadstead_core::protocol::{ReceiptRefusal, RefusalCode};
+use roadstead_publisher::{AgentEvent, AgentLimits};
+use roadstead_types::{JobId, Timestamp};
+use tokio::time::sleep;
+
+use crate::world::{PER_SECOND, World, amount, at};
+
+fn refused(event: &AgentEvent) -> Option<(JobId, ReceiptRefusal)> {
+    match event {
+        AgentEvent::Refused { job, refusal } => Some((*job, refusal.clone())),
+        _ => None,
+    }
+}
+
+fn units(seconds: u32) -> u128 {
+    u128::from(seconds) * PER_SECOND
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_wrong_sum_the_right_one_is_accepted() {
+    let mut world = World::new().await;
+    let place = world.job(1_000_000).await;
+    place.host.read(place.job, at(10)).await;
+    let mut agent = world.start();
+    place.host.paid_up(place.job).await;
+    place.host.read_as(place.job, at(20), |receipt| receipt.cumulative = amount(9_999)).await;
+    let (_, refusal) = agent.next(refused).await;
+    let accepted = amount(units(20));
+    assert_eq!(refusal, ReceiptRefusal { seq: 1, code: RefusalCode::Sum, accepted });
+    let short = place.host.paid_up(place.job).await;
+    assert_eq!((short.bill.cumulative, short.bill.until), (accepted, at(20)));
+    assert_eq!(world.follower(place.job).await.head().unwrap().seq, 0);
+
+    // What follows on it is not accepted either, and is said once.
+    place.host.read(place.job, at(30)).await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(place.host.voucher(place.job), Some(short));
+    assert_eq!(place.host.refusals(place.job), [refusal]);
+    let told = agent.end().await;
+    assert!(!told.iter().any(|event| refused(event).is_some()), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_much_use_what_was_reserved_is_accepted() {
+    let mut world = World::new().await;
+    let place = world.job(1_000_000).await;
+    place
+        .host
+        .read_as(place.job, at(10), |receipt| {
+            receipt.total.cpu *= 2;
+            receipt.cumulative = amount(units(10) + 50);
+        })
+        .await;
+    let mut agent = world.start();
+    let (_, refusal) = agent.next(refused).await;
+    let accepted = amount(units(10));
+    assert_eq!(refusal, ReceiptRefusal { seq: 0, code: RefusalCode::Growth, accepted });
+    assert_eq!(place.host.paid_up(place.job).await.bill.cumulative, accepted);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_from_the_future_is_accepted_when_its_time_has_come() {
+    let mut world = World::new().await;
+    let place = world.job(1_000_000).await;
+    let ahead = Timestamp(world.chain.now().0 + 200);
+    place.host.read(place.job, ahead).await;
+    let mut agent = world.start();
+    let (_, refusal) = agent.next(refused).await;
+    assert_eq!((refusal.seq, refusal.code), (0, RefusalCode::Time));
+    assert_eq!(place.host.voucher(place.job), None);
+    assert_eq!(place.host.paid_up(place.job).await.bill.until, ahead);
+    assert!(world.chain.now().0 + 60 >= ahead.0, "not before");
+    assert_eq!(world.follower(place.job).await.refusal(), None);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_out_of_order_is_refused() {
+    let mut world = World::new().await;
+    let place = world.job(1_000_000).await;
+    let right = place.host.read(place.job, at(10)).await;
+    let mut wrong = right.receipt;
+    wrong.seq = 1;
+    place.host.replace_newest(place.job, place.host.sign(wrong).await);
+    let mut agent = world.start();
+    let (_, refusal) = agent.next(refused).await;
+    assert_eq!((refusal.seq, refusal.code), (1, RefusalCode::Order));
+    assert_eq!(place.host.voucher(place.job), None);
+    place.host.replace_newest(place.job, right);
+    place.host.paid_up(place.job).await;
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_deposit_is_accepted_until_it_is_topped_up() {
+    let mut world = World::new().await;
+    let place = world.job(units(15)).await;
+    place.host.read(place.job, at(10)).await;
+    place.host.read(place.job, at(20)).await;
+    let mut agent = world.start();
+    let (_, refusal) = agent.next(refused).await;
+    let accepted = amount(units(15));
+    assert_eq!(refusal, ReceiptRefusal { seq: 1, code: RefusalCode::Deposit, accepted });
+    assert_eq!(place.host.paid_up(place.job).await.bill.cumulative, accepted);
+
+    world.chain.top_up(place.job, amount(units(100)));
+    sleep(Duration::from_secs(5)).await;
+    place.host.read(place.job, at(30)).await;
+    assert_eq!(place.host.paid_up(place.job).await.bill.cumulative, amount(units(30)));
+    assert_eq!(world.follower(place.job).await.refusal(), None);
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_holds_for_each_job_and_one_for_all() {
+    let mut world = World::new().await;
+    world.limits = AgentLimits { per_job: Some(amount(units(25))), all: Some(amount(units(40))) };
+    let (first, second) = (world.job(1_000_000).await, world.job(1_000_000).await);
+    first.host.read(first.job, at(20)).await;
+    first.host.read(first.job, at(30)).await;
+    let mut agent = world.start();
+    let accepted = amount(units(25));
+    let limit = |seq, accepted| ReceiptRefusal { seq, code: RefusalCode::Limit, accepted };
+    assert_eq!(agent.next(refused).await, (first.job, limit(1, accepted)));
+    assert_eq!(first.host.paid_up(first.job).await.bill.cumulative, accepted);
+
+    second.host.read(second.job, at(10)).await;
+    assert_eq!(second.host.paid_up(second.job).await.bill.cumulative, amount(units(10)));
+    second.host.read(second.job, at(20)).await;
+    assert_eq!(agent.next(refused).await, (second.job, limit(1, amount(units(15)))));
+    agent.end().await;
+
+    // What was accepted counts after a restart as well.
+    let agent = world.start();
+    second.host.read(second.job, at(30)).await;
+    let short = second.host.paid_up(second.job).await;
+    assert_eq!(short.bill.cumulative, amount(units(15)));
+    agent.end().await;
+}

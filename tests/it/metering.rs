@@ -1,0 +1,378 @@
+//! Receipts, vouchers and settlements, between a real daemon and a real agent over a real network.
+
+use std::time::Duration;
+
+use roadstead_abi::session_digest;
+use roadstead_core::{
+    PauseReason,
+    ports::{Engine, JobLink, Phase, Signer},
+    protocol::{Denial, JobSync, Order, OrderKind, Request, Response},
+};
+use roadstead_crypto::NodeIdentity;
+use roadstead_net::JobClient;
+use roadstead_provider::ProviderEvent;
+use roadstead_publisher::{AgentEvent, adopt};
+use roadstead_types::{JobStatus, PeerId, Session, SignedSession, Timestamp};
+use tokio::time::timeout;
+
+use crate::{
+    market::PATIENCE,
+    rent::{Following, INTERVAL, Rent},
+};
+
+fn paused(event: &ProviderEvent) -> bool {
+    matches!(event, ProviderEvent::Paused { .. })
+}
+
+fn resumed(event: &ProviderEvent) -> bool {
+    matches!(event, ProviderEvent::Resumed { .. })
+}
+
+fn accepted(event: &ProviderEvent) -> bool {
+    matches!(event, ProviderEvent::VoucherAccepted { .. })
+}
+
+fn settled(event: &ProviderEvent) -> bool {
+    matches!(event, ProviderEvent::Settled { .. })
+}
+
+#[tokio::test]
+async fn what_is_metered_is_accepted_paid_and_recomputed() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..3 {
+        rent.market.engine.spend(&rent.instance(), 6_000, 1 << 20, 1 << 20);
+        rent.interval().await;
+        let accepted = agent.accepts(seq).await;
+        // 20 units a second for memory and storage, 6 for the CPU of an interval; readings begin on whole seconds.
+        let least = u128::from(seq + 1) * (u128::from(INTERVAL) * 20 + 6);
+        assert!((least..least + 200).contains(&accepted.units()), "{accepted} of {least}");
+        rent.daemon.until(settled).await;
+    }
+    let bill = rent.close().await;
+    assert!(bill.receipts >= 3);
+    assert_eq!(bill.due, bill.metered);
+    agent.until(|event| matches!(event, AgentEvent::Finished { .. })).await;
+    agent.stop().await;
+    rent.daemon.stop().await;
+    rent.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_was_away_accepts_everything_with_one_voucher() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    rent.interval().await;
+    agent.accepts(0).await;
+    rent.daemon.until(accepted).await;
+    agent.stop().await;
+
+    for seq in [1, 2] {
+        rent.interval().await;
+        rent.signs(seq).await;
+    }
+    let event = rent.daemon.until(paused).await;
+    assert!(
+        matches!(event, ProviderEvent::Paused { reason: Some(PauseReason::Unaccepted), .. }),
+        "{event:?}"
+    );
+    let observed = rent.market.engine.observe(&rent.instance()).await.unwrap().unwrap();
+    assert_eq!(observed.phase, Phase::Frozen);
+    for _ in 0..3 {
+        rent.interval().await;
+    }
+
+    let mut agent = Following::start(&rent.market).await;
+    agent.accepts(2).await;
+    rent.daemon.until(resumed).await;
+    let observed = rent.market.engine.observe(&rent.instance()).await.unwrap().unwrap();
+    assert_eq!(observed.phase, Phase::Running);
+    rent.interval().await;
+    let accepted = agent.accepts(3).await;
+    // Four intervals ran; the three that were frozen cost nothing.
+    let least = 4 * u128::from(INTERVAL) * 20;
+    assert!((least..least + 400).contains(&accepted.units()), "{accepted}");
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_was_killed_goes_on_with_the_same_container_and_the_same_chain() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    rent.interval().await;
+    agent.accepts(0).await;
+    rent.restart(async |market| market.pass(INTERVAL * 2).await).await;
+    // What ran meanwhile is billed with the next reading.
+    let accepted = agent.accepts(1).await;
+    let least = 3 * u128::from(INTERVAL) * 20;
+    assert!((least..least + 400).contains(&accepted.units()), "{accepted}");
+    assert_eq!(rent.market.engine.starts(&rent.instance()), 1);
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_provider_without_its_journal_signs_nothing_until_its_receipts_are_back() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..2 {
+        rent.interval().await;
+        agent.accepts(seq).await;
+    }
+    agent.stop().await;
+    rent.restart(async |market| market.lose_journal("provider")).await;
+    rent.interval().await;
+    rent.interval().await;
+    // It does not run for nothing either.
+    let event = rent.daemon.until(paused).await;
+    assert!(matches!(event, ProviderEvent::Paused { reason: None, .. }), "{event:?}");
+    let journal = rent.market.provider_journal();
+    let job = rent.plan.key.job;
+    assert_eq!(journal.receipts(job, 0, 10).await.unwrap(), []);
+
+    let mut agent = Following::start(&rent.market).await;
+    agent.until(|event| matches!(event, AgentEvent::Restored { .. })).await;
+    rent.daemon.until(resumed).await;
+    rent.interval().await;
+    agent.accepts(2).await;
+    let mine = rent.publisher.journal.receipts(job, 0, 10).await.unwrap();
+    assert_eq!(journal.receipts(job, 0, 10).await.unwrap()[..2], mine[..2]);
+    assert_eq!(rent.publisher.journal.evidence(job).await.unwrap(), []);
+    assert_eq!(rent.market.engine.starts(&rent.instance()), 1);
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_without_its_journal_signs_the_same_vouchers_again() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..2 {
+        rent.interval().await;
+        agent.accepts(seq).await;
+    }
+    agent.stop().await;
+    let before = rent.publisher.journal.followers().await.unwrap();
+    rent.market.lose_journal("publisher");
+    rent.publisher = rent.market.publisher().await;
+    let journal = &rent.publisher.journal;
+    assert_eq!(journal.followers().await.unwrap(), []);
+    adopt(journal, &rent.publisher.domain, &rent.plan).await.unwrap();
+
+    let mut agent = Following::start(&rent.market).await;
+    agent.accepts(1).await;
+    let after = rent.publisher.journal.followers().await.unwrap();
+    assert_eq!(after[0].1.voucher(), before[0].1.voucher());
+    assert_eq!(after[0].1.head(), before[0].1.head());
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_deposit_that_is_used_up_pauses_the_job_until_it_is_topped_up() {
+    // Two intervals and a little: 60 s cost 1,207 units.
+    let mut rent = Rent::start(2_600).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..2 {
+        rent.interval().await;
+        agent.accepts(seq).await;
+    }
+    let event = rent.daemon.until(paused).await;
+    assert!(
+        matches!(event, ProviderEvent::Paused { reason: Some(PauseReason::Exhausted), .. }),
+        "{event:?}"
+    );
+    rent.interval().await;
+    rent.top_up(10_000).await;
+    rent.daemon.until(resumed).await;
+    rent.interval().await;
+    agent.accepts(2).await;
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_without_money_is_ended_after_the_grace_time() {
+    let mut rent = Rent::start(2_600).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..2 {
+        rent.interval().await;
+        agent.accepts(seq).await;
+    }
+    rent.daemon.until(paused).await;
+    rent.market.pass(3_700).await;
+    rent.daemon.until(|event| matches!(event, ProviderEvent::Closed { .. })).await;
+    assert_eq!(rent.market.engine.instances().await.unwrap(), []);
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_agent_the_last_voucher_is_waited_for_and_the_rest_is_left() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    rent.interval().await;
+    agent.accepts(0).await;
+    rent.daemon.until(settled).await;
+    agent.kill().await;
+    rent.interval().await;
+    rent.signs(1).await;
+
+    let (job, terms) = (rent.plan.key.job, &rent.plan.terms);
+    let notice = roadstead_core::ports::Call::BeginClose(terms.clone());
+    rent.publisher.writer.submit(notice).await.unwrap();
+    rent.daemon.until(|event| matches!(event, ProviderEvent::Removed { .. })).await;
+    let before = rent.publisher.reader.job(job).await.unwrap();
+    rent.market.pass(61).await;
+    rent.market.pass(terms.notice.0.into()).await;
+    let finalize = roadstead_core::ports::Call::Finalize(terms.clone());
+    rent.publisher.writer.submit(finalize).await.unwrap();
+    let after = rent.publisher.reader.job(job).await.unwrap();
+    assert_eq!((after.status(), after.paid), (JobStatus::Closed, before.paid));
+    rent.daemon.stop().await;
+}
+
+/// A stranger's way to the provider.
+struct Line {
+    client: JobClient,
+    rent: Rent,
+}
+
+impl Line {
+    async fn ask(&self, request: Request) -> Response {
+        let endpoint = self.rent.server.endpoint();
+        timeout(PATIENCE, self.client.ask(&endpoint, request)).await.unwrap().unwrap()
+    }
+
+    fn session(&self, subject: &dyn Signer, peer: PeerId, expiry: u32) -> Session {
+        let provider = self.rent.plan.terms.provider;
+        let nonce = alloy::primitives::keccak256(expiry.to_be_bytes());
+        Session { subject: subject.address(), peer, provider, expiry: Timestamp(expiry), nonce }
+    }
+
+    async fn hello(&self, signer: &dyn Signer, session: Session) -> Response {
+        let domain = self.rent.publisher.domain;
+        let signature = signer.sign(&session_digest(&domain, &session)).await.unwrap();
+        self.ask(Request::Hello(SignedSession { session, signature })).await
+    }
+
+    async fn sync(&self) -> Response {
+        let job = self.rent.plan.key.job;
+        let sync = JobSync { job, head: None, voucher: None, refusal: None, known: None };
+        self.ask(Request::Sync(sync)).await
+    }
+
+    async fn order(&self) -> Response {
+        let (job, id) = (self.rent.plan.key.job, Default::default());
+        self.ask(Request::Order(Order { job, id, kind: OrderKind::Close })).await
+    }
+}
+
+#[tokio::test]
+async fn nobody_but_its_own_people_learns_of_a_job_and_only_its_publisher_ends_it() {
+    let rent = Rent::start(1_000_000).await;
+    let client = JobClient::start(&NodeIdentity::generate()).unwrap();
+    let line = Line { client, rent };
+    let now = line.rent.publisher.reader.head().await.unwrap().timestamp.0;
+    let denied = |denial| Response::Denied(denial);
+    let peer = line.client.peer();
+
+    assert_eq!(line.sync().await, denied(Denial::Expired), "nobody said hello");
+    let stranger = roadstead_chain::Wallet::random();
+    let session = line.session(&stranger, peer, now + 600);
+    assert_eq!(line.hello(&stranger, session).await, Response::Welcome);
+    assert_eq!(line.sync().await, denied(Denial::Forbidden));
+    assert_eq!(line.order().await, denied(Denial::Forbidden));
+
+    let signer = line.rent.market.publisher_keys().agent;
+    let elsewhere = NodeIdentity::generate().peer_id();
+    for (session, denial) in [
+        (line.session(&signer, elsewhere, now + 601), Denial::Peer),
+        (line.session(&signer, peer, now - 1), Denial::Expired),
+        (line.session(&signer, peer, now + 7_300), Denial::Expired),
+        (
+            Session { provider: stranger.address(), ..line.session(&signer, peer, now + 602) },
+            Denial::Signature,
+        ),
+        (
+            Session { subject: stranger.address(), ..line.session(&signer, peer, now + 603) },
+            Denial::Signature,
+        ),
+        (
+            Session {
+                nonce: line.session(&stranger, peer, now + 600).nonce,
+                ..line.session(&signer, peer, now + 604)
+            },
+            Denial::Nonce,
+        ),
+    ] {
+        assert_eq!(line.hello(&signer, session).await, denied(denial), "{session:?}");
+        assert_eq!(line.sync().await, denied(Denial::Forbidden));
+    }
+    let session = line.session(&signer, peer, now + 605);
+    assert_eq!(line.hello(&signer, session).await, Response::Welcome);
+    assert_eq!(line.hello(&signer, session).await, Response::Welcome, "the same again");
+    assert!(matches!(line.sync().await, Response::State(_)));
+    assert_eq!(line.order().await, denied(Denial::Forbidden), "the signer gives no orders");
+
+    let owner = line.rent.market.local.publisher.clone();
+    let session = line.session(&owner, peer, now + 606);
+    assert_eq!(line.hello(&owner, session).await, Response::Welcome);
+    for _ in 0..2 {
+        assert!(matches!(line.order().await, Response::State(_)), "however often");
+    }
+    let Line { mut rent, client } = line;
+    rent.daemon.until(|event| matches!(event, ProviderEvent::Removed { .. })).await;
+    client.shutdown().await;
+    rent.daemon.stop().await;
+}
+
+/// Whatever ends at whatever moment, and however often: nothing is lost, and nothing is paid or signed twice.
+#[tokio::test]
+async fn crashes_at_any_moment_lose_nothing() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    // A fixed sequence of moments, in milliseconds after an interval begins, and of who dies then.
+    let mut seed = 0x5eed_u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed >> 33
+    };
+    for _ in 0..10 {
+        rent.interval().await;
+        tokio::time::sleep(Duration::from_millis(random() % 600)).await;
+        match random() % 3 {
+            0 => rent.restart(async |_| {}).await,
+            1 => {
+                agent.kill().await;
+                agent = Following::start(&rent.market).await;
+            }
+            _ => {
+                agent.kill().await;
+                rent.restart(async |market| market.pass(7).await).await;
+                agent = Following::start(&rent.market).await;
+            }
+        }
+    }
+    rent.interval().await;
+    let bill = rent.close().await;
+    assert_eq!(bill.due, bill.metered);
+    assert_eq!(rent.market.engine.starts(&rent.instance()), 1);
+    let job = rent.plan.key.job;
+    assert_eq!(rent.publisher.journal.evidence(job).await.unwrap(), []);
+    agent.stop().await;
+    rent.daemon.stop().await;
+}
