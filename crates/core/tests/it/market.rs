@@ -338,7 +338,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn whatever_fails_nobody_loses_more_than_the_bound_and_the_bill_is_right(case in any_case()) {

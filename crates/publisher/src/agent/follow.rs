@@ -15,7 +15,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use roadstead_abi::{receipt_digest, recover, voucher_digest};
+use roadstead_abi::{receipt_digest, receipt_root, recover, voucher_digest};
 use roadstead_core::{
     ChainClock, Circumstances, Follower, JobRecord, Verdict,
     ports::SignError,
@@ -175,6 +175,7 @@ impl Follow {
     /// Asks once and takes the answer in; says how long to rest before the next time. `None` where the answer is still
     /// to come.
     async fn round(&mut self, standing: Standing) -> Result<Option<Duration>, FollowError> {
+        self.make_up(standing).await?;
         let now = self.now().await;
         let question = Request::Sync(JobSync {
             job: self.job,
@@ -258,33 +259,59 @@ impl Follow {
             }
             let known = self.known_as(signed).await?;
             let now = self.now().await;
-            let verdict =
-                self.office.budget.judge(self.job, standing.deposit, |limit, is_deposit| {
-                    let given = Circumstances {
-                        domain: &self.office.speaker.domain,
-                        terms: &self.terms,
-                        operator,
-                        opened_at: standing.opened_at,
-                        limit,
-                        is_deposit,
-                        now,
-                    };
-                    let root = known.map(|known| roadstead_abi::receipt_root(&known.receipt));
-                    self.follower.examine(signed, root, &given)
-                });
+            let verdict = self.judge(standing, operator, now, |given| {
+                let root = known.map(|known| receipt_root(&known.receipt));
+                Some(self.follower.examine(signed, root, given))
+            });
             match verdict {
-                Verdict::Known => {}
-                Verdict::Accepted { bill, shortage } => {
+                None | Some(Verdict::Known) => {}
+                Some(Verdict::Accepted { bill, shortage }) => {
                     self.accept(signed, bill, shortage).await?;
                     is_accepted = true;
                 }
-                Verdict::Refused { refusal, bill } => {
+                Some(Verdict::Refused { refusal, bill }) => {
                     self.refuse(signed, refusal, bill, known).await?;
                     break;
                 }
             }
         }
         Ok(is_accepted)
+    }
+
+    /// Judges by what may be accepted now.
+    fn judge(
+        &self,
+        standing: Standing,
+        operator: Option<Address>,
+        now: Timestamp,
+        examine: impl FnOnce(&Circumstances<'_>) -> Option<Verdict>,
+    ) -> Option<Verdict> {
+        self.office.budget.judge(self.job, standing.deposit, |limit, is_deposit| {
+            let domain = &self.office.speaker.domain;
+            let (terms, opened_at) = (&self.terms, standing.opened_at);
+            examine(&Circumstances { domain, terms, operator, opened_at, limit, is_deposit, now })
+        })
+    }
+
+    /// Accepts more of the newest receipt, where it was accepted in part and more may be spent now.
+    async fn make_up(&mut self, standing: Standing) -> Result<(), FollowError> {
+        let now = self.now().await;
+        let verdict = self.judge(standing, None, now, |given| self.follower.examine_head(given));
+        let (Some(Verdict::Accepted { bill, shortage }), Some(head)) =
+            (verdict, self.follower.head())
+        else {
+            return Ok(());
+        };
+        let signed = self.office.journal.receipt(self.job, head.seq).await?;
+        let voucher = self.sign(bill).await?;
+        let mut follower = self.follower.clone();
+        follower.accept_more(voucher, shortage.clone());
+        self.office.journal.save_follower(self.job, &follower, None).await?;
+        self.follower = follower;
+        if let Some(signed) = signed {
+            self.tell_accepted(&signed, bill, shortage);
+        }
+        Ok(())
     }
 
     /// Who may have signed the receipts besides the provider.
@@ -328,12 +355,16 @@ impl Follow {
         follower.accept(signed, voucher, shortage.clone());
         self.office.journal.save_follower(self.job, &follower, Some(signed)).await?;
         self.follower = follower;
+        self.tell_accepted(signed, bill, shortage);
+        Ok(())
+    }
+
+    fn tell_accepted(&self, signed: &SignedReceipt, bill: Bill, shortage: Option<ReceiptRefusal>) {
         let (job, receipt, accepted) = (self.job, signed.receipt, bill.cumulative);
         self.tell(AgentEvent::Accepted { job, receipt, accepted });
         if let Some(refusal) = shortage {
             self.tell(AgentEvent::Refused { job, refusal });
         }
-        Ok(())
     }
 
     async fn refuse(
@@ -343,10 +374,6 @@ impl Follow {
         bill: Option<Bill>,
         known: Option<SignedReceipt>,
     ) -> Result<(), FollowError> {
-        let accepted = self.follower.voucher().map(|voucher| voucher.bill);
-        if self.follower.refusal() == Some(&refusal) && (bill.is_none() || bill == accepted) {
-            return Ok(());
-        }
         let (job, seq, code) = (self.job, refusal.seq, refusal.code);
         if let (RefusalCode::Equivocation, Some(known)) = (code, known) {
             self.office.journal.keep_evidence(job, &[known, *signed]).await?;
@@ -357,6 +384,10 @@ impl Follow {
         };
         let mut follower = self.follower.clone();
         follower.refuse(refusal.clone(), voucher);
+        if follower == self.follower {
+            // It comes again with every answer.
+            return Ok(());
+        }
         self.office.journal.save_follower(job, &follower, None).await?;
         self.follower = follower;
         self.tell(match code {

@@ -68,7 +68,12 @@ async fn whatever_the_network_does_every_receipt_is_accepted_once() {
             place.host.paid_up(place.job).await;
         }
         agent.end().await;
-        assert_eq!(world.kept(place.job).await, place.host.receipts(place.job), "seed {seed}");
+        let receipts = place.host.receipts(place.job);
+        assert_eq!(world.kept(place.job).await, receipts, "seed {seed}");
+        let expected = vouchers_for(&receipts).await;
+        let brought = place.host.vouchers(place.job);
+        assert!(brought.iter().all(|each| expected.contains(each)), "seed {seed}");
+        assert_eq!(brought.last(), expected.last(), "seed {seed}");
         assert!(world.journal.evidence(place.job).await.unwrap().is_empty(), "seed {seed}");
         assert_eq!(world.follower(place.job).await.refusal(), None, "seed {seed}");
     }

@@ -108,8 +108,17 @@ async fn no_more_than_the_deposit_is_accepted_until_it_is_topped_up() {
     assert_eq!(refusal, ReceiptRefusal { seq: 1, code: RefusalCode::Deposit, accepted });
     assert_eq!(place.host.paid_up(place.job).await.bill.cumulative, accepted);
 
+    // What was short is made up for, as far as there is money.
+    world.chain.top_up(place.job, amount(units(18)));
+    let voucher = place.host.worth(place.job, amount(units(18))).await;
+    assert_eq!(voucher.bill.until, at(20));
+    let (_, refusal) = agent.next(refused).await;
+    let accepted = amount(units(18));
+    assert_eq!(refusal, ReceiptRefusal { seq: 1, code: RefusalCode::Deposit, accepted });
     world.chain.top_up(place.job, amount(units(100)));
-    sleep(Duration::from_secs(5)).await;
+    let voucher = place.host.worth(place.job, amount(units(20))).await;
+    assert_eq!(voucher.bill.until, at(20));
+    assert_eq!(world.follower(place.job).await.refusal(), None);
     place.host.read(place.job, at(30)).await;
     assert_eq!(place.host.paid_up(place.job).await.bill.cumulative, amount(units(30)));
     assert_eq!(world.follower(place.job).await.refusal(), None);
@@ -140,5 +149,12 @@ async fn a_limit_holds_for_each_job_and_one_for_all() {
     second.host.read(second.job, at(30)).await;
     let short = second.host.paid_up(second.job).await;
     assert_eq!(short.bill.cumulative, amount(units(15)));
+    agent.end().await;
+
+    // A higher limit makes up for what was short.
+    world.limits.all = Some(amount(units(48)));
+    let agent = world.start();
+    second.host.worth(second.job, amount(units(23))).await;
+    assert_eq!(first.host.voucher(first.job).unwrap().bill.cumulative, amount(units(25)));
     agent.end().await;
 }
