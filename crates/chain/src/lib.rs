@@ -1,8 +1,9 @@
 //! The chain as the clients see it: reading, following and writing, over any Ethereum JSON-RPC node.
 //!
 //! This is the one crate that knows a chain client. It implements the ports of `roadstead_core::ports`:
-//! [`MarketClient`] reads and follows, [`MarketAccount`] writes. Nothing here is durable: the cursor of the events belongs
-//! to whoever acts on them, and a nonce is asked for before each transaction.
+//! [`MarketClient`] reads and follows, [`MarketAccount`] writes. The cursor of the events
+//! belongs to whoever acts on them. A transaction is written down by whoever implements the port `Intents`, before it is
+//! sent; without one, a process that ends forgets what it sent.
 
 mod account;
 mod calls;

@@ -174,6 +174,11 @@ impl JobAccount {
         Self { meter, head: Some(newest.into()), ..Self::open(newest.job, tariff, newest.to) }
     }
 
+    /// Of which job it is.
+    pub const fn job(&self) -> JobId {
+        self.job
+    }
+
     /// What it is metered by.
     pub const fn tariff(&self) -> &Tariff {
         &self.tariff

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing durable: whoever keeps it writes what a batch changed in one transaction with the batch's cursor. The same
 //! events, read again from the cursor's start, make the same book. It is bounded by the jobs that are open and by the
-//! events that a reorganisation could still undo.
+//! events that a reorganisation could still undo: what is over for good is handed out, to be kept elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +16,26 @@ use crate::event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};
 pub struct JobBook {
     jobs: BTreeMap<JobId, JobRecord>,
     read_up_to: u64,
+}
+
+/// What a batch did to a book.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BookChanges {
+    /// The jobs whose records changed, or went.
+    pub changed: BTreeSet<JobId>,
+    /// Those of them that went because they are over for good.
+    pub closed: Vec<ClosedJob>,
+}
+
+/// A job whose close cannot be undone any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedJob {
+    /// Its id.
+    pub job: JobId,
+    /// The last that the events told of it.
+    pub record: JobRecord,
+    /// The time of the block that closed it.
+    pub closed_at: Timestamp,
 }
 
 /// One job as the events tell it.
@@ -95,22 +115,22 @@ impl JobRecord {
         }
     }
 
-    /// Keeps only the outcome of what cannot be undone any more.
-    fn settle_before(&mut self, horizon: u64) {
+    /// Keeps only the outcome of what cannot be undone any more. When the job was closed, if its close cannot.
+    fn settle_before(&mut self, horizon: u64) -> Option<Timestamp> {
         while let Some(event) = self.recent.pop_front_if(|event| event.block.number < horizon) {
             fold(&mut self.settled, &event);
+            if self.settled.status() == JobStatus::Closed {
+                return Some(event.timestamp);
+            }
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.settled.status() == JobStatus::Closed
+        None
     }
 }
 
 impl JobBook {
     /// Takes in a batch. A batch, or an event, that comes twice changes nothing the second time. A job whose close
-    /// cannot be undone any more leaves the book. Returns the jobs whose records changed, or went.
-    pub fn apply(&mut self, batch: EventBatch) -> BTreeSet<JobId> {
+    /// cannot be undone any more leaves the book.
+    pub fn apply(&mut self, batch: EventBatch) -> BookChanges {
         let mut changed = BTreeSet::new();
         if let Some(block) = batch.undone_from {
             changed.extend(self.jobs.keys());
@@ -131,15 +151,15 @@ impl JobBook {
             }
         }
         let horizon = batch.cursor.horizon();
-        self.jobs.retain(|id, record| {
-            record.settle_before(horizon);
-            if record.is_over() {
-                changed.insert(*id);
-            }
-            !record.is_over()
+        let mut closed = Vec::new();
+        self.jobs.retain(|job, record| {
+            let Some(closed_at) = record.settle_before(horizon) else { return true };
+            closed.push(ClosedJob { job: *job, record: record.clone(), closed_at });
+            false
         });
+        changed.extend(closed.iter().map(|closed| closed.job));
         self.read_up_to = batch.cursor.next();
-        changed
+        BookChanges { changed, closed }
     }
 
     /// The book that was kept with `cursor`.

@@ -26,7 +26,7 @@ pub use account::{
 };
 pub use admission::{Offer, Refusal, admit};
 pub use billing::{PRICE_UNIT, cost_of, due_for, rate_per_hour};
-pub use book::{JobBook, JobRecord};
+pub use book::{BookChanges, ClosedJob, JobBook, JobRecord};
 pub use clock::ChainClock;
 pub use duty::{Duty, Presence, Situation};
 pub use event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};

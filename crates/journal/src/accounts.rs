@@ -26,7 +26,12 @@ impl Journal {
             let mut accounts = Vec::new();
             while let Some(found) = rows.next()? {
                 let job = row::job(TABLE, found.get_ref(0)?)?;
-                accounts.push((job, Row::of(TABLE, job).document(found.get_ref(1)?)?));
+                let row = Row::of(TABLE, job);
+                let account: JobAccount = row.document(found.get_ref(1)?)?;
+                if account.job() != job {
+                    return Err(row.damaged("it is about another job").into());
+                }
+                accounts.push((job, account));
             }
             Ok(accounts)
         })

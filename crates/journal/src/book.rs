@@ -1,10 +1,11 @@
 //! What a follower of events knows: how far it has read, and the jobs.
 
-use roadstead_core::{Cursor, JobBook, JobRecord};
+use roadstead_core::{ClosedJob, Cursor, JobBook, JobRecord};
 use roadstead_types::{JobId, JobPlan};
 use rusqlite::OptionalExtension;
 
 use crate::{
+    closed::keep,
     journal::{Journal, JournalError},
     row::{self, Row, to_document},
 };
@@ -36,13 +37,15 @@ impl Journal {
         .await
     }
 
-    /// Saves how far was read together with what changed by it; a job without a record leaves the book.
+    /// Saves how far was read together with what changed by it; a job without a record leaves the book. Of those that are
+    /// `closed`, what they were is kept until it is forgotten.
     pub async fn save_book(
         &self,
         cursor: &Cursor,
         changed: Vec<(JobId, Option<JobRecord>)>,
+        closed: &[ClosedJob],
     ) -> Result<(), JournalError> {
-        let cursor = cursor.clone();
+        let (cursor, closed) = (cursor.clone(), closed.to_vec());
         self.write("saving the jobs", move |transaction| {
             for (job, record) in &changed {
                 let id = job.0.as_slice();
@@ -56,6 +59,9 @@ impl Journal {
                         .prepare_cached("DELETE FROM jobs WHERE job = ?1")?
                         .execute((id,))?,
                 };
+            }
+            for closed in &closed {
+                keep(transaction, closed)?;
             }
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO cursor (id, cursor) VALUES (0, ?1)")?

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod book;
+mod closed;
 mod folder;
 mod followers;
 mod intents;

@@ -43,6 +43,13 @@ const TABLES: &str = "
         record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 
+    CREATE TABLE closed (
+        job BLOB PRIMARY KEY,
+        closed_at INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX closed_by_time ON closed (closed_at);
+
     CREATE TABLE accounts (
         job BLOB PRIMARY KEY,
         account TEXT NOT NULL

@@ -21,12 +21,12 @@ use std::{
 use alloy_primitives::Address;
 use multiaddr::Multiaddr;
 use roadstead_core::{
-    Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, Settlement, Situation,
+    BookChanges, Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, Settlement, Situation,
     ports::{Call, ChainError, EngineError, EventFilter, Party, Phase},
 };
 use roadstead_journal::JournalError;
 use roadstead_net::{JobServer, ListenError};
-use roadstead_types::{InstanceId, JobId, Market, Profile};
+use roadstead_types::{InstanceId, JobId, Market, Profile, Seconds, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// After so many blocks the cursor is written down, whether or not anything happened in them.
 const SAVE_EVERY: u64 = 32;
+
+/// How often jobs that closed long ago are forgotten, in chain time.
+const FORGET_AGAIN: Seconds = Seconds::from_hours(1);
 
 /// How long to wait before asking again for what became of an earlier process's transactions.
 const RESUME_AGAIN: Duration = Duration::from_secs(10);
@@ -93,6 +96,7 @@ pub struct Daemon {
     /// Whether the transactions that an earlier process signed came to their end.
     has_resumed: bool,
     next_resume: Instant,
+    next_forget: Timestamp,
 }
 
 impl Daemon {
@@ -131,6 +135,7 @@ impl Daemon {
             has_swept: false,
             has_resumed: false,
             next_resume: Instant::now(),
+            next_forget: Timestamp::default(),
         }
     }
 
@@ -184,6 +189,11 @@ impl Daemon {
                         Some(read) => read?,
                         None => break,
                     }
+                    // Cut off as well: the next daemon goes on with it.
+                    match stop.run_until_cancelled(self.forget()).await {
+                        Some(forgotten) => forgotten?,
+                        None => break,
+                    }
                     self.look();
                     self.resume();
                 }
@@ -226,8 +236,9 @@ impl Daemon {
                     }
                     self.cursor = batch.cursor.clone();
                     self.tell_all(&batch);
-                    let changed = self.book.apply(batch);
-                    self.save(changed).await?;
+                    let changes = self.book.apply(batch);
+                    self.save(&changes).await?;
+                    self.host.ledger.close(&changes.closed);
                     self.host.ledger.follow(&self.book);
                 }
                 Err(error) if error.is_retryable() => {
@@ -242,15 +253,25 @@ impl Daemon {
     }
 
     /// Writes down what a batch changed, with its cursor. Batches without effect are read again after a crash.
-    async fn save(&mut self, changed: BTreeSet<JobId>) -> Result<(), DaemonError> {
+    async fn save(&mut self, changes: &BookChanges) -> Result<(), DaemonError> {
+        let BookChanges { changed, closed } = changes;
         let next = self.cursor.next();
         if changed.is_empty() && next.saturating_sub(self.saved) < SAVE_EVERY {
             return Ok(());
         }
-        let record = |job| (job, self.book.job(job).cloned());
-        let changed = changed.into_iter().map(record).collect();
-        self.host.ports.journal.save_book(&self.cursor, changed).await?;
+        let record = |job: &JobId| (*job, self.book.job(*job).cloned());
+        let changed = changed.iter().map(record).collect();
+        self.host.ports.journal.save_book(&self.cursor, changed, closed).await?;
         self.saved = next;
+        Ok(())
+    }
+
+    /// Forgets a part of what was closed long ago, where that is due.
+    async fn forget(&mut self) -> Result<(), DaemonError> {
+        let Some((head, _)) = self.host.ledger.times() else { return Ok(()) };
+        if head >= self.next_forget && !self.host.ledger.forget(head).await? {
+            self.next_forget = head.after(FORGET_AGAIN);
+        }
         Ok(())
     }
 

@@ -3,6 +3,13 @@
 //! Every step of an account is taken on a copy, written to the journal together with the receipt that it made, and
 //! counts only then. A process that ends in between loses the copy: nothing of it was said to anybody. What is not
 //! money (phases, addresses, what is frozen) is learned again.
+//!
+//! ```text
+//!  in the book ── its close cannot be undone ──> closed: only answered for ── 90 days ──> forgotten
+//! ```
+//!
+//! Of a closed job a few hundred bytes are held; its receipts are read from the journal when somebody asks. So memory is
+//! bounded by the jobs that the chain closed in that time, each of which cost its publisher a transaction.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +19,7 @@ use std::{
 
 use roadstead_abi::receipt_digest;
 use roadstead_core::{
-    BrokenChain, ChainClock, JobAccount, JobBook, Sighting, VoucherProblem, check_chain,
+    BrokenChain, ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, Sighting, VoucherProblem, check_chain,
     ports::{SignError, Signer, Usage},
     protocol::{JobPhase, ReceiptRefusal},
 };
@@ -59,6 +66,8 @@ pub(crate) struct Ledger {
     signer: Arc<dyn Signer>,
     clock: Mutex<ChainClock>,
     entries: Mutex<HashMap<JobId, Arc<Entry>>>,
+    /// Jobs that are over for good, with the times of their closes.
+    closed: Mutex<HashMap<JobId, (Timestamp, Arc<Entry>)>>,
     /// Accounts that were kept, of jobs that are not in the book yet.
     kept: Mutex<HashMap<JobId, JobAccount>>,
     /// Where revisions of this process begin: those of an earlier one mean nothing.
@@ -80,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) terms: Terms,
     /// Its slot on chain; absent where its opening was undone.
     pub(crate) slot: Job,
+    /// Whether its close cannot be undone any more: its account stays as it is.
+    pub(crate) is_over: bool,
     pub(crate) opened_at: Timestamp,
     pub(crate) phase: JobPhase,
     pub(crate) urls: BTreeMap<u16, String>,
@@ -115,6 +126,9 @@ pub(crate) enum Life {
     Adopted,
 }
 
+/// How long a job is answered for after its close.
+const KEPT: Seconds = Seconds::from_hours(90 * 24);
+
 /// The most receipts that a journal is given back for one job: a year of one-minute intervals.
 const MAX_RESTORED: usize = 600_000;
 
@@ -124,6 +138,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Entry {
+    fn new(job: JobId, record: &JobRecord, account: Option<JobAccount>, epoch: u64) -> Self {
+        let facts = Facts {
+            terms: record.terms().clone(),
+            slot: record.job(),
+            is_over: false,
+            opened_at: record.opened_at(),
+            phase: JobPhase::Seen,
+            urls: BTreeMap::new(),
+            account,
+            is_here: false,
+            is_frozen: None,
+            is_ordered_away: false,
+            gap: None,
+            refusal: None,
+        };
+        let revision = watch::Sender::new(epoch);
+        Self { job, facts: Mutex::new(facts), turn: Default::default(), revision }
+    }
+
     /// What is known.
     pub(crate) fn facts(&self) -> Facts {
         lock(&self.facts).clone()
@@ -152,15 +185,17 @@ impl Ledger {
             signer,
             clock: Mutex::default(),
             entries: Mutex::default(),
+            closed: Mutex::default(),
             kept: Mutex::default(),
             epoch,
         }
     }
 
-    /// Takes in the accounts that an earlier process kept.
+    /// Takes in the accounts and the closed jobs that an earlier process kept.
     pub(crate) async fn load(&self) -> Result<(), JournalError> {
         let kept = self.journal.accounts().await?;
         lock(&self.kept).extend(kept);
+        self.close(&self.journal.closed().await?);
         Ok(())
     }
 
@@ -180,9 +215,10 @@ impl Ledger {
         self.times().map(|(_, now)| now)
     }
 
-    /// One job, if it is in the book.
+    /// One job, if it is in the book, or closed and not forgotten.
     pub(crate) fn entry(&self, job: JobId) -> Option<Arc<Entry>> {
-        lock(&self.entries).get(&job).cloned()
+        let entry = lock(&self.entries).get(&job).cloned();
+        entry.or_else(|| lock(&self.closed).get(&job).map(|(_, entry)| entry.clone()))
     }
 
     /// All jobs in the book.
@@ -194,28 +230,7 @@ impl Ledger {
     pub(crate) fn follow(&self, book: &JobBook) {
         let mut entries = lock(&self.entries);
         for (job, record) in book.jobs() {
-            let entry = entries.entry(job).or_insert_with(|| {
-                let facts = Facts {
-                    terms: record.terms().clone(),
-                    slot: record.job(),
-                    opened_at: record.opened_at(),
-                    phase: JobPhase::Seen,
-                    urls: BTreeMap::new(),
-                    account: lock(&self.kept).remove(&job),
-                    is_here: false,
-                    is_frozen: None,
-                    is_ordered_away: false,
-                    gap: None,
-                    refusal: None,
-                };
-                let revision = watch::Sender::new(self.epoch);
-                Arc::new(Entry {
-                    job,
-                    facts: Mutex::new(facts),
-                    turn: Default::default(),
-                    revision,
-                })
-            });
+            let entry = entries.entry(job).or_insert_with(|| self.begin(job, record));
             entry.note(|facts| {
                 facts.opened_at = record.opened_at();
                 std::mem::replace(&mut facts.slot, record.job()) != record.job()
@@ -224,14 +239,51 @@ impl Ledger {
         for (job, entry) in entries.iter() {
             if book.job(*job).is_none() {
                 entry.note(|facts| {
-                    let is_over = facts.slot.status() == roadstead_types::JobStatus::Closed;
-                    if !is_over {
-                        facts.slot = Job::default();
-                    }
+                    facts.slot = Job::default();
                     false
                 });
             }
         }
+    }
+
+    fn begin(&self, job: JobId, record: &JobRecord) -> Arc<Entry> {
+        let account = lock(&self.kept).remove(&job);
+        Arc::new(Entry::new(job, record, account, self.epoch))
+    }
+
+    /// Takes in jobs whose close cannot be undone any more. From now on they are only answered for.
+    pub(crate) fn close(&self, over: &[ClosedJob]) {
+        let mut entries = lock(&self.entries);
+        for ClosedJob { job, record, closed_at } in over {
+            let entry = entries.get(job).cloned().unwrap_or_else(|| self.begin(*job, record));
+            entry.note(|facts| {
+                facts.slot = record.job();
+                facts.is_over = true;
+                true
+            });
+            // At each moment it is found in one of the two.
+            lock(&self.closed).insert(*job, (*closed_at, entry));
+            entries.remove(job);
+        }
+    }
+
+    /// Forgets what has been closed for long enough at `now`: here at once, in the journal one step of it. Whether there is
+    /// more to forget.
+    pub(crate) async fn forget(&self, now: Timestamp) -> Result<bool, JournalError> {
+        let time = Timestamp(now.0.saturating_sub(KEPT.0));
+        let mut gone = Vec::new();
+        lock(&self.closed).retain(|_, (closed_at, entry)| {
+            let is_kept = *closed_at >= time;
+            if !is_kept {
+                gone.push(entry.clone());
+            }
+            is_kept
+        });
+        for entry in gone {
+            // What is being written for it is written before it is deleted.
+            drop(entry.turn.lock().await);
+        }
+        self.journal.forget_closed_before(time).await
     }
 
     /// The instance of a job is ready. `None` in the account of a job that was paid, or whose instance ran before, means
@@ -244,7 +296,10 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
         let _turn = entry.turn.lock().await;
-        let Facts { account, slot, .. } = entry.facts();
+        let Facts { account, slot, is_over, .. } = entry.facts();
+        if is_over {
+            return Ok(());
+        }
         let account = match account {
             Some(account) if life == Life::Adopted => Some(account),
             Some(mut account) => {
@@ -313,7 +368,7 @@ impl Ledger {
     }
 
     /// Takes one step of an account: `step` changes a copy and may make a receipt, which is signed; both are durable when
-    /// this returns. `None` where there is no account.
+    /// this returns. `None` where there is no account, or one that stays as it is.
     pub(crate) async fn step(
         &self,
         entry: &Entry,
@@ -321,7 +376,9 @@ impl Ledger {
     ) -> Result<Option<SignedReceipt>, LedgerError> {
         let _turn = entry.turn.lock().await;
         let facts = entry.facts();
-        let Some(mut account) = facts.account.clone() else { return Ok(None) };
+        let Some(mut account) = facts.account.clone().filter(|_| !facts.is_over) else {
+            return Ok(None);
+        };
         let receipt = step(&mut account, &facts);
         if facts.account.as_ref() == Some(&account) {
             return Ok(None);
@@ -344,6 +401,9 @@ impl Ledger {
         entry: &Entry,
         voucher: &Voucher,
     ) -> Result<Result<bool, VoucherProblem>, LedgerError> {
+        if entry.facts().is_over {
+            return Ok(Ok(false));
+        }
         let root = voucher.bill.usage_root;
         let Some(signed) = self.journal.receipt_by_root(entry.job, root).await? else {
             return Ok(Err(VoucherProblem::Unknown));
@@ -370,6 +430,10 @@ impl Ledger {
         let Facts { gap: Some(mut gap), .. } = entry.facts() else {
             return Err(RestoreError::NotWanted);
         };
+        if self.entry(entry.job).is_none() {
+            // It was forgotten meanwhile.
+            return Err(RestoreError::NotWanted);
+        }
         // The same message again begins where it began before.
         let Some(first) = receipts.first() else { return Err(RestoreError::NotWanted) };
         let before = usize::try_from(first.receipt.seq).unwrap_or(usize::MAX);

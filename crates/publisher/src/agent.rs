@@ -224,9 +224,9 @@ impl Agent {
                 return Ok(());
             }
             let cursor = batch.cursor.clone();
-            let changed = self.book.apply(batch);
+            let changed = self.book.apply(batch).changed;
             let records = changed.iter().map(|job| (*job, self.book.job(*job).cloned())).collect();
-            self.ports.journal.save_book(&cursor, records).await?;
+            self.ports.journal.save_book(&cursor, records, &[]).await?;
             self.cursor = cursor;
             for job in changed {
                 self.pass_on(job);

@@ -269,8 +269,8 @@ pub enum WriteError {
         /// Per unit of gas.
         limit: u128,
     },
-    /// It could not be written down before it is sent, so it was not sent.
-    #[error("{call} was not sent")]
+    /// Its bytes could not be written down or read back, and nothing is sent that a later process could not find.
+    #[error("{call} was held back")]
     Intent {
         /// The function.
         call: String,

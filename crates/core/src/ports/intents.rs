@@ -29,7 +29,7 @@ pub struct Intent {
 
 /// The intents could not be read or kept.
 #[derive(Debug, thiserror::Error)]
-#[error("what is about to be sent cannot be written down")]
+#[error("signed transactions cannot be written down or read back")]
 pub struct IntentError(#[source] pub Box<dyn Error + Send + Sync>);
 
 /// Keeps intents.

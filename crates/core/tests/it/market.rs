@@ -3,13 +3,16 @@
 
 use proptest::prelude::*;
 use roadstead_core::{BillProblem, FinishedJob, SettlePolicy, cost_of, verify_bill};
-use roadstead_types::{JobStatus, Resources, Seconds, SignedReceipt, Tariff, TokenAmount};
+use roadstead_types::{JobStatus, Receipt, Resources, Seconds, SignedReceipt, Tariff, TokenAmount};
 
 use crate::{
     fixture::{Fixture, OPENED, amount},
     parties::{Agent, Crash, Provider},
     world::{Message, World},
 };
+
+/// The longest step of time but for those of a provider that is away.
+const MOST: u32 = 70;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -195,7 +198,7 @@ impl Play {
         // Receipts come in pages; and what the rate does not allow yet it allows in time.
         let longest =
             self.world.published.iter().map(|each| each.to.since(each.from).0).sum::<u32>();
-        let rounds = 20 + self.world.published.len() as u32 + longest / 30;
+        let rounds = 20 + u32::try_from(self.world.published.len()).unwrap() + longest / 30;
         for _ in 0..rounds {
             self.quiet(true);
             if self.is_well() {
@@ -258,20 +261,28 @@ impl Play {
             receipts,
             voucher,
         });
+        // What was accepted is paid, unless the date of its bill was spent on a short one, or the rate cut it.
+        let fee = world.market.terms.start_fee;
+        let is_spent = |until| escrow.settled.is_some_and(|settled| settled.until == until);
+        let missing = voucher.map_or(TokenAmount::ZERO, |voucher| {
+            assert!(is_spent(voucher.bill.until) || voucher.bill.cumulative <= paid);
+            voucher.bill.cumulative.saturating_sub(paid)
+        });
         match verified {
             Ok(bill) => {
-                let fee = world.market.terms.start_fee;
-                assert_eq!(bill.due.saturating_sub(paid), escrow.cut, "{bill:?}");
+                assert_eq!(bill.due.saturating_sub(paid), missing, "{bill:?}");
                 if matches!(ending, Ending::Agreed { .. }) {
                     assert_eq!(bill.due, bill.metered.max(fee), "all of it is accepted");
                 }
             }
-            // Use that was settled short, and no time was left in which the rate would have paid the rest.
-            Err(BillProblem::Paid { due, paid }) => {
-                assert_eq!(due.saturating_sub(paid), escrow.cut);
-                assert!(due > paid);
-            }
+            Err(BillProblem::Paid { due, paid }) => assert_eq!(due.saturating_sub(paid), missing),
             Err(problem) => panic!("{problem}"),
+        }
+        // Without a long reading past the deposit, rounding is all that can be missing.
+        let longest = world.market.tariff.interval.0 + MOST;
+        let is_long = |each: &Receipt| each.to.since(each.from).0 > longest;
+        if !world.published.iter().any(is_long) {
+            assert!(missing.units() <= world.published.len() as u128, "{missing} is missing");
         }
     }
 }
@@ -281,7 +292,7 @@ fn any_crash() -> impl Strategy<Value = Crash> {
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
-    let pass = (prop_oneof![12 => 1u32..70, 1 => 500u32..5_000], 0u64..150);
+    let pass = (prop_oneof![12 => 1u32..MOST, 1 => 500u32..5_000], 0u64..150);
     prop_oneof![
         20 => pass.prop_map(|(seconds, percent)| Action::Pass { seconds, percent }),
         25 => any_crash().prop_map(Action::Tend),
@@ -338,7 +349,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn whatever_fails_nobody_loses_more_than_the_bound_and_the_bill_is_right(case in any_case()) {

@@ -4,7 +4,8 @@
 use roadstead_abi::{recover, voucher_digest};
 use roadstead_core::{advance, ports::Usage};
 use roadstead_types::{
-    Job, JobStatus, Receipt, Resources, Seconds, SignedReceipt, Timestamp, TokenAmount, Voucher,
+    Bill, Job, JobStatus, Receipt, Resources, Seconds, SignedReceipt, Timestamp, TokenAmount,
+    Voucher,
 };
 
 use crate::fixture::{Fixture, OPENED, READY, amount, usage};
@@ -66,8 +67,8 @@ pub(crate) struct Escrow {
     /// All that was ever put in.
     pub(crate) deposited: TokenAmount,
     pub(crate) refund: TokenAmount,
-    /// What the rate cut off the newest bill.
-    pub(crate) cut: TokenAmount,
+    /// The newest bill that was settled.
+    pub(crate) settled: Option<Bill>,
 }
 
 impl Escrow {
@@ -92,7 +93,7 @@ impl Escrow {
         assert_eq!(recover(&digest, &voucher.signature), Some(market.terms.signer));
         let paid = advance(&market.terms, &self.slot, &voucher.bill, head).unwrap();
         assert!(paid > self.slot.paid && paid <= self.slot.deposit);
-        self.cut = voucher.bill.cumulative.min(self.slot.deposit).saturating_sub(paid);
+        self.settled = Some(voucher.bill);
         (self.slot.paid, self.slot.paid_until) = (paid, voucher.bill.until);
     }
 
@@ -132,12 +133,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(market: Fixture, deposit: u128) -> Self {
         let slot = market.slot(deposit);
-        let (deposited, cut) = (slot.deposit, TokenAmount::ZERO);
+        let (deposited, refund) = (slot.deposit, TokenAmount::ZERO);
         Self {
             market,
             now: READY,
             machine: Machine::default(),
-            escrow: Escrow { slot, deposited, refund: TokenAmount::ZERO, cut },
+            escrow: Escrow { slot, deposited, refund, settled: None },
             network: Vec::new(),
             published: Vec::new(),
         }
