@@ -9,6 +9,7 @@ mod account;
 mod admission;
 mod billing;
 mod book;
+mod causes;
 mod clock;
 mod duty;
 mod event;
@@ -27,6 +28,7 @@ pub use account::{
 pub use admission::{Offer, Refusal, admit};
 pub use billing::{PRICE_UNIT, cost_of, due_for, rate_per_hour};
 pub use book::{BookChanges, ClosedJob, JobBook, JobRecord};
+pub use causes::with_causes;
 pub use clock::ChainClock;
 pub use duty::{Duty, Presence, Situation};
 pub use event::{BlockRef, Cursor, EventBatch, JobEvent, Located, Opening};

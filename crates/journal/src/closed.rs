@@ -71,9 +71,8 @@ pub(crate) fn keep(transaction: &Transaction<'_>, closed: &ClosedJob) -> Result<
 }
 
 fn oldest(transaction: &Transaction<'_>, time: Timestamp) -> Result<Option<JobId>, Problem> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT job FROM closed WHERE closed_at < ?1 ORDER BY closed_at LIMIT 1",
-    )?;
+    let mut statement = transaction
+        .prepare_cached("SELECT job FROM closed WHERE closed_at < ?1 ORDER BY closed_at LIMIT 1")?;
     let found = statement.query_row((time.0,), |found| Ok(row::job(TABLE, found.get_ref(0)?)));
     Ok(found.optional()?.transpose()?)
 }

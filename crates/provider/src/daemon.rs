@@ -21,7 +21,8 @@ use std::{
 use alloy_primitives::Address;
 use multiaddr::Multiaddr;
 use roadstead_core::{
-    BookChanges, Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, Settlement, Situation,
+    BookChanges, Cursor, Duty, EventBatch, JobBook, JobEvent, Offer, Presence, Refusal, Settlement,
+    Situation,
     ports::{Call, ChainError, EngineError, EventFilter, Party, Phase},
 };
 use roadstead_journal::JournalError;

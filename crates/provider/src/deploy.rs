@@ -18,6 +18,7 @@ use roadstead_core::{
         BlockSource, ContentError, EngineError, ExposeError, InstanceSpec, Limits, Network,
         OpenError, Phase,
     },
+    with_causes,
 };
 use roadstead_crypto::BundleRecipient;
 use roadstead_image::{OpenLimits, open};
@@ -100,39 +101,27 @@ pub enum DeployError {
 impl DeployError {
     /// The reason to give the job back, where trying again cannot help.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        let reason = |error: &dyn std::error::Error| with_sources(error);
         match self {
             // Others leave.
             Self::Refused(Refusal::NoRoom { .. }) => None,
             Self::Refused(refusal) => Some(refusal.clone()),
             Self::Bundle(error) if !error.is_retryable() => {
-                Some(Refusal::BadBundle { reason: reason(error) })
+                Some(Refusal::BadBundle { reason: with_causes(error) })
             }
             Self::Image(error) if !error.is_retryable() => {
-                Some(Refusal::BadImage { reason: reason(error) })
+                Some(Refusal::BadImage { reason: with_causes(error) })
             }
             Self::Open(error) if !error.is_retryable() => {
-                Some(Refusal::BadImage { reason: reason(error) })
+                Some(Refusal::BadImage { reason: with_causes(error) })
             }
             // What is wrong with the engine is not the job's fault.
             Self::Engine(EngineError::Unusable { .. } | EngineError::Absent { .. }) => None,
             Self::Engine(error) if !error.is_retryable() => {
-                Some(Refusal::BadImage { reason: reason(error) })
+                Some(Refusal::BadImage { reason: with_causes(error) })
             }
             _ => None,
         }
     }
-}
-
-/// An error with its causes, for a reason that is kept as text.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl Host {

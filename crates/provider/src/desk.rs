@@ -24,6 +24,7 @@ use roadstead_core::{
         Denial, HOLD, JobPhase, JobSync, MAX_RECEIPTS, Order, OrderKind, Request, Response,
         Restore, State,
     },
+    with_causes,
 };
 use roadstead_types::{JobId, JobStatus, PeerId, SignedSession, Timestamp, Voucher};
 use tokio::time::timeout;
@@ -279,7 +280,8 @@ impl JobService for Desk {
 
 fn busy(job: JobId) -> impl Fn(LedgerError) -> Denial {
     move |error| {
-        tracing::error!(%job, %error, "a question was not answered");
+        let error = with_causes(&error);
+        tracing::error!(%job, error, "a question was not answered");
         Denial::Busy
     }
 }

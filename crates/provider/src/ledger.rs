@@ -19,7 +19,8 @@ use std::{
 
 use roadstead_abi::receipt_digest;
 use roadstead_core::{
-    BrokenChain, ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, Sighting, VoucherProblem, check_chain,
+    BrokenChain, ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, Sighting, VoucherProblem,
+    check_chain,
     ports::{SignError, Signer, Usage},
     protocol::{JobPhase, ReceiptRefusal},
 };

@@ -19,6 +19,7 @@ use std::{
 use roadstead_core::{
     JobAccount, Sighting,
     ports::{EngineError, FreezeReason},
+    with_causes,
 };
 use roadstead_types::{InstanceId, JobId, JobStatus, SignedReceipt, Timestamp};
 use tokio::{
@@ -79,7 +80,8 @@ pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
                         let host = host.clone();
                         tasks.spawn(async move {
                             if let Err(error) = tend(&host, &entry, now).await {
-                                tracing::warn!(%job, %error, "its meter is read again later");
+                                let error = with_causes(&error);
+                                tracing::warn!(%job, error, "its meter is read again later");
                             }
                             job
                         });
@@ -120,7 +122,8 @@ impl Need {
                 if !facts.is_here {
                     return None;
                 }
-                if account.is_reading_due(now) && facts.gap.is_none() {
+                let is_due = account.is_reading_due(now) || account.is_redating_due(now);
+                if is_due && facts.gap.is_none() {
                     return Some(Self::Receipt);
                 }
                 should_pause(account, facts, now)
@@ -151,7 +154,9 @@ async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterErr
             let signed = host
                 .ledger
                 .step(entry, |account, _| {
-                    account.see(now, Sighting::Running(usage));
+                    let is_paused = account.is_paused();
+                    let found = if is_paused { Sighting::Frozen } else { Sighting::Running };
+                    account.see(now, found(usage));
                     account.read(now)
                 })
                 .await?;
@@ -176,9 +181,10 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
         .ledger
         .step(entry, |account, facts| {
             if facts.gap.is_some() {
-                // Its number may have been used.
-                account.see(now, Sighting::Stopped(None));
-            } else if let (Ok(usage), true, false) = (&usage, facts.is_here, account.is_paused()) {
+                account.finish_unread(now);
+                return None;
+            }
+            if let (Ok(usage), true, false) = (&usage, facts.is_here, account.is_paused()) {
                 account.see(now, Sighting::Running(*usage));
             }
             account.finish(now)

@@ -8,7 +8,6 @@
 mod form;
 
 use std::{
-    error::Error,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -23,7 +22,10 @@ use axum::{
     routing::post,
 };
 use bytes::Bytes;
-use roadstead_core::ports::{BlockSource, ContentError, ContentStore};
+use roadstead_core::{
+    ports::{BlockSource, ContentError, ContentStore},
+    with_causes,
+};
 use roadstead_types::{
     Cid,
     content::{DAG_PB, MAX_BLOCK, RAW, content_id},
@@ -137,16 +139,6 @@ impl From<ContentError> for Failure {
         };
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 0, message }
     }
-}
-
-/// The whole chain of causes: the client has no other way to learn them.
-fn with_causes(error: &dyn Error) -> String {
-    let (mut message, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    message
 }
 
 impl IntoResponse for Failure {

@@ -112,6 +112,62 @@ fn a_job_whose_opening_was_undone_is_forgotten() {
     assert_eq!(book.jobs().count(), 0);
 }
 
+/// A batch without events, after which everything before block `horizon` is final.
+fn quiet(undone_from: Option<u64>, horizon: u64, fork: u8) -> EventBatch {
+    let first = horizon.saturating_sub(1);
+    let last = first + u64::try_from(Cursor::TRAIL).unwrap() - 1;
+    let read = (0..=last).map(|number| block(number, fork));
+    let cursor = read.fold(Cursor::starting_at(0), Cursor::advanced_to);
+    assert_eq!(cursor.horizon(), horizon);
+    EventBatch { undone_from, events: Vec::new(), cursor, head: Timestamp(0) }
+}
+
+fn closed() -> JobEvent {
+    JobEvent::Closed { paid: amount(30), refund: amount(970) }
+}
+
+#[test]
+fn a_job_is_handed_out_once_when_its_close_cannot_be_undone_any_more() {
+    let mut book = JobBook::default();
+    let opened = vec![at(5, 0, 1, opened()), at(6, 0, 2, opened()), at(8, 0, 1, closed())];
+    assert_eq!(book.apply(batch(None, opened, block(8, 0))).closed, []);
+    assert_eq!(book.apply(quiet(None, 8, 0)), BookChanges::default(), "it can still be undone");
+    assert_eq!(book.job(id(1)).unwrap().job().status(), JobStatus::Closed);
+
+    let changes = book.apply(quiet(None, 9, 0));
+    assert_eq!(changes.changed, BTreeSet::from([id(1)]));
+    let [over] = changes.closed.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((over.job, over.closed_at), (id(1), Timestamp(START + 8)));
+    assert_eq!(over.record.terms().provider, Address::repeat_byte(2));
+    assert_eq!(over.record.opened_at(), Timestamp(START + 5));
+    assert_eq!(over.record.job().status(), JobStatus::Closed);
+    assert_eq!(over.record.job().paid, amount(30));
+    assert_eq!(book.jobs().map(|(job, _)| job).collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(book.apply(quiet(None, 10, 0)), BookChanges::default());
+}
+
+#[test]
+fn a_close_that_is_undone_is_not_handed_out() {
+    let mut book = JobBook::default();
+    book.apply(batch(None, vec![at(5, 0, 1, opened()), at(8, 0, 1, closed())], block(9, 0)));
+    assert_eq!(book.apply(quiet(Some(8), 9, 1)).closed, []);
+    assert_eq!(book.job(id(1)).unwrap().job().status(), JobStatus::Open);
+
+    book.apply(batch(None, vec![at(140, 1, 1, closed())], block(140, 1)));
+    let changes = book.apply(quiet(None, 141, 1)).closed;
+    let times: Vec<_> = changes.iter().map(|over| over.closed_at).collect();
+    assert_eq!(times, [Timestamp(START + 140)], "the close that stands");
+}
+
+#[test]
+fn a_job_that_came_and_went_between_two_looks_is_handed_out() {
+    let mut book = JobBook::default();
+    let events = vec![at(5, 0, 1, opened()), at(8, 0, 1, closed())];
+    let changes = book.apply(EventBatch { events, ..quiet(None, 9, 0) });
+    assert_eq!(changes.closed.iter().map(|over| over.job).collect::<Vec<_>>(), [id(1)]);
+    assert_eq!(book.jobs().count(), 0);
+}
+
 #[test]
 fn events_of_unknown_jobs_are_ignored() {
     let mut book = JobBook::default();
@@ -142,7 +198,8 @@ fn any_step() -> impl Strategy<Value = (u64, Vec<Option<(u8, JobEvent)>>)> {
 }
 
 proptest! {
-    /// Whatever was read, undone and read twice: the book is the one that the surviving chain alone would make.
+    /// Whatever was read, undone and read twice: the book is the one that the surviving chain alone would make, and so is
+    /// what it hands out in the end.
     #[test]
     fn the_book_depends_on_the_surviving_chain_alone(
         steps in prop::collection::vec(any_step(), 1..8),
@@ -165,7 +222,8 @@ proptest! {
             }
             let read = block(u64::try_from(chain.len()).unwrap() - 1, fork);
             let events = chain[kept..].iter().flatten().cloned().collect::<Vec<_>>();
-            book.apply(batch(undone_from, events.clone(), read));
+            let changes = book.apply(batch(undone_from, events.clone(), read));
+            prop_assert_eq!(changes.closed, []);
             if twice {
                 book.apply(batch(undone_from, events, read));
             }
@@ -178,5 +236,9 @@ proptest! {
             book.jobs().collect::<Vec<_>>(),
             fresh.jobs().collect::<Vec<_>>()
         );
+        let (over, expected) = (book.apply(quiet(None, 40, 0)), fresh.apply(quiet(None, 40, 0)));
+        prop_assert_eq!(&over, &expected);
+        let is_open = |(_, record): (_, &JobRecord)| record.job().status() != JobStatus::Closed;
+        prop_assert!(book.jobs().all(is_open), "{over:?}");
     }
 }

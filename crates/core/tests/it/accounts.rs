@@ -1,20 +1,13 @@
-//! Accounts: when a job is read, paused, ended and settled, and what becomes of one that was lost.
+//! Accounts: when a job is read, paused and ended, and what becomes of one that was lost.
 
 use alloy_primitives::{B256, keccak256};
 use roadstead_abi::{receipt_digest, receipt_root, recover};
-use roadstead_core::{
-    JobAccount, LAST_VOUCHER, PauseReason, ReceiptHead, SettlePolicy, Settlement, Sighting,
-    check_chain,
-};
+use roadstead_core::{JobAccount, PauseReason, ReceiptHead, Sighting, check_chain};
 use roadstead_types::{
-    Bill, Job, JobId, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp, Voucher,
+    Bill, Job, JobId, Receipt, Resources, Seconds, SignedReceipt, Tariff, Terms,
 };
 
-use crate::fixture::{Fixture, READY, amount, at, bill_of};
-
-const DEPOSIT: u128 = 1_000_000;
-const NEVER: SettlePolicy =
-    SettlePolicy { value: roadstead_types::TokenAmount::MAX, age: Seconds(u32::MAX) };
+use crate::fixture::{DEPOSIT, Fixture, READY, amount, at, bill_of};
 
 #[test]
 fn receipts_are_a_chain_of_readings() {
@@ -60,7 +53,7 @@ fn no_receipt_is_made_of_a_sum_that_no_contract_can_hold() {
 fn two_receipts_may_wait() {
     let market = Fixture::new();
     let slot = market.slot(DEPOSIT);
-    let reason = |receipts, take| accepted(&market, receipts, take).0.pause_reason(&slot);
+    let reason = |receipts, take| market.accepted(receipts, take).0.pause_reason(&slot);
     assert_eq!(reason(1, 0), None);
     assert_eq!(reason(2, 0), Some(PauseReason::Unaccepted));
     assert_eq!(reason(2, 1), None);
@@ -90,7 +83,7 @@ fn what_is_not_accepted_in_full_counts_with_what_waits() {
         let (mut account, receipts) = market.account(3);
         let cumulative = amount(receipts[2].cumulative.units() - missing);
         let voucher = market.voucher(Bill { cumulative, ..bill_of(&receipts[2]) });
-        take(&market, &mut account, &voucher, &receipts[2], &slot);
+        market.take(&mut account, &voucher, &receipts[2], &slot);
         if more {
             account.see(at(240), Sighting::Running(market.counters(240)));
             account.read(at(240)).unwrap();
@@ -106,7 +99,7 @@ fn what_is_not_accepted_in_full_counts_with_what_waits() {
 #[test]
 fn the_deposit_is_to_cover_one_more_interval() {
     let market = Fixture::new();
-    let (account, receipts) = accepted(&market, 2, 2);
+    let (account, receipts) = market.accepted(2, 2);
     let billed = receipts[1].cumulative.units();
     let interval = market.chain(1)[0].cumulative.units();
     let reason =
@@ -137,7 +130,7 @@ fn a_publisher_is_told_before_it_bites() {
     let note = |account: &JobAccount, slot: &Job| account.note(slot).unwrap_or_default();
     let (account, receipts) = market.account(1);
     assert!(note(&account, &slot).contains("1 receipts wait"));
-    let (mut account, _) = accepted(&market, 1, 1);
+    let (mut account, _) = market.accepted(1, 1);
     assert_eq!(account.note(&slot), None);
     let low = market.slot(receipts[0].cumulative.units() + 2_328 * 3);
     assert!(note(&account, &low).contains("the deposit lasts for 180 s"));
@@ -148,7 +141,7 @@ fn a_publisher_is_told_before_it_bites() {
 #[test]
 fn the_grace_time_runs_out_for_the_exhausted_alone() {
     let market = Fixture::new();
-    let (mut account, receipts) = accepted(&market, 1, 1);
+    let (mut account, receipts) = market.accepted(1, 1);
     let (used_up, grace) = (market.slot(receipts[0].cumulative.units()), Seconds(100));
     assert!(!account.is_out_of_money(&used_up, at(500), grace), "it is not paused yet");
     account.set_paused(true);
@@ -187,7 +180,7 @@ fn an_account_is_the_same_after_it_was_written_down() {
     let mut market = Fixture::new();
     market.tariff.prices.accelerator = u128::MAX;
     market.tariff.reservation.accelerator = 0;
-    let (mut account, _) = accepted(&market, 3, 2);
+    let (mut account, _) = market.accepted(3, 2);
     account.set_paused(true);
     account.end(at(200));
     let kept = serde_json::to_string(&account).unwrap();
@@ -239,7 +232,7 @@ fn an_account_goes_on_from_receipts_that_came_back() {
     };
     assert_eq!(next, expected);
     let voucher = market.full(&receipts[3]);
-    take(&market, &mut account, &voucher, &receipts[3], &market.slot(DEPOSIT));
+    market.take(&mut account, &voucher, &receipts[3], &market.slot(DEPOSIT));
     assert_eq!(account.unaccepted(), 1);
 }
 

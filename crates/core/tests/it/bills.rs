@@ -4,9 +4,7 @@ use alloy_primitives::B256;
 use roadstead_core::{BillProblem, FinishedJob, Recomputed, protocol::RefusalCode, verify_bill};
 use roadstead_types::{Bill, Job, Receipt, SignedReceipt, TokenAmount, Voucher};
 
-use crate::fixture::{Fixture, OPENED, amount, at, bill_of};
-
-const DEPOSIT: u128 = 1_000_000;
+use crate::fixture::{DEPOSIT, Fixture, OPENED, amount, at, bill_of};
 
 struct Case {
     market: Fixture,

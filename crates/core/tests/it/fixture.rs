@@ -15,6 +15,9 @@ pub(crate) const OPENED: Timestamp = Timestamp(1_800_000_000);
 /// When its instance is ready.
 pub(crate) const READY: Timestamp = Timestamp(1_800_000_010);
 
+/// More than enough.
+pub(crate) const DEPOSIT: u128 = 1_000_000;
+
 pub(crate) fn amount(units: u128) -> TokenAmount {
     TokenAmount::new(units).unwrap()
 }
@@ -179,6 +182,28 @@ impl Fixture {
                 account.read(at(seconds)).unwrap()
             })
             .collect();
+        (account, receipts)
+    }
+
+    /// The account takes in what it has to take in.
+    pub(crate) fn take(
+        &self,
+        account: &mut JobAccount,
+        voucher: &Voucher,
+        receipt: &Receipt,
+        slot: &Job,
+    ) {
+        let taken = account.accept(voucher, receipt, &self.domain, &self.terms, slot);
+        assert_eq!(taken, Ok(true));
+    }
+
+    /// An account of this many receipts of which so many are accepted in full.
+    pub(crate) fn accepted(&self, receipts: u32, accepted: usize) -> (JobAccount, Vec<Receipt>) {
+        let (mut account, receipts) = self.account(receipts);
+        if let Some(last) = accepted.checked_sub(1) {
+            let receipt = &receipts[last];
+            self.take(&mut account, &self.full(receipt), receipt, &self.slot(DEPOSIT));
+        }
         (account, receipts)
     }
 }

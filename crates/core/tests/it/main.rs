@@ -13,5 +13,6 @@ mod parties;
 mod payments;
 mod receipts;
 mod sessions;
+mod settlements;
 mod vouchers;
 mod world;

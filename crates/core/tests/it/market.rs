@@ -349,7 +349,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn whatever_fails_nobody_loses_more_than_the_bound_and_the_bill_is_right(case in any_case()) {

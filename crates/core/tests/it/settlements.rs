@@ -21,7 +21,7 @@ fn settlement(
 #[test]
 fn vouchers_become_money_by_value_and_by_age() {
     let market = Fixture::new();
-    let (account, receipts) = accepted(&market, 2, 2);
+    let (account, receipts) = market.accepted(2, 2);
     let voucher = market.full(&receipts[1]);
     let slot = market.slot(DEPOSIT);
     let due = receipts[1].cumulative.units();
@@ -55,7 +55,7 @@ fn vouchers_become_money_by_value_and_by_age() {
 #[test]
 fn a_bill_ahead_of_the_blocks_waits_for_them() {
     let market = Fixture::new();
-    let (mut account, receipts) = accepted(&market, 2, 2);
+    let (mut account, receipts) = market.accepted(2, 2);
     let slot = market.slot(DEPOSIT);
     let eager = SettlePolicy { value: amount(1), age: Seconds(0) };
     let decide = |account: &JobAccount, head| {
@@ -75,7 +75,7 @@ fn a_short_bill_is_settled_for_its_age_alone() {
     let slot = market.slot(DEPOSIT);
     let short = amount(receipts[1].cumulative.units() - 1);
     let voucher = market.voucher(Bill { cumulative: short, ..bill_of(&receipts[1]) });
-    take(&market, &mut account, &voucher, &receipts[1], &slot);
+    market.take(&mut account, &voucher, &receipts[1], &slot);
     let policy = SettlePolicy { value: amount(1), age: Seconds(500) };
     assert_eq!(settlement(&market, &account, &slot, &policy, at(489)), Settlement::None);
     assert_eq!(settlement(&market, &account, &slot, &policy, at(490)), Settlement::Settle(voucher));
@@ -84,7 +84,7 @@ fn a_short_bill_is_settled_for_its_age_alone() {
 #[test]
 fn the_last_voucher_is_waited_for_and_then_the_best_one_taken() {
     let market = Fixture::new();
-    let (mut account, receipts) = accepted(&market, 2, 1);
+    let (mut account, receipts) = market.accepted(2, 1);
     let slot = market.slot(DEPOSIT);
     let decide = |account: &JobAccount, slot: &Job, seconds| {
         settlement(&market, account, slot, &NEVER, at(seconds))
@@ -105,7 +105,7 @@ fn the_last_voucher_is_waited_for_and_then_the_best_one_taken() {
     let paid = Job { paid: best.bill.cumulative, paid_until: at(60), ..slot };
     assert_eq!(decide(&account, &paid, 9_000), Settlement::None);
     // It comes after all.
-    take(&market, &mut account, &market.full(&last), &last, &paid);
+    market.take(&mut account, &market.full(&last), &last, &paid);
     let close = Settlement::SettleAndClose(market.full(&last));
     assert_eq!(decide(&account, &paid, 9_000), close);
     assert_eq!(decide(&account, &slot, 181), close);
@@ -114,7 +114,7 @@ fn the_last_voucher_is_waited_for_and_then_the_best_one_taken() {
 #[test]
 fn a_job_that_cannot_be_stopped_is_paid_for_all_the_same() {
     let market = Fixture::new();
-    let (mut account, receipts) = accepted(&market, 2, 1);
+    let (mut account, receipts) = market.accepted(2, 1);
     let slot = market.slot(DEPOSIT);
     account.end(at(120));
     let best = Settlement::Settle(market.full(&receipts[0]));
@@ -130,7 +130,7 @@ fn where_nothing_more_is_due_the_rest_is_given_back() {
     let market = Fixture::new();
     let slot = market.slot(DEPOSIT);
     let finished = |receipts, taken: usize| {
-        let (mut account, receipts) = accepted(&market, receipts, taken);
+        let (mut account, receipts) = market.accepted(receipts, taken);
         account.finish(READY);
         (account, receipts)
     };
@@ -161,7 +161,7 @@ fn where_nothing_more_is_due_the_rest_is_given_back() {
 fn nothing_is_done_about_a_job_that_is_over_or_never_was() {
     let market = Fixture::new();
     let slot = market.slot(DEPOSIT);
-    let (mut account, _) = accepted(&market, 2, 2);
+    let (mut account, _) = market.accepted(2, 2);
     let eager = SettlePolicy { value: amount(0), age: Seconds(0) };
     for is_final in [false, true] {
         if is_final {
@@ -184,11 +184,10 @@ fn a_short_last_voucher_is_settled_and_the_rest_left() {
     let slot = market.slot(DEPOSIT);
     let short = amount(receipts[1].cumulative.units() - 1);
     let voucher = market.voucher(Bill { cumulative: short, ..bill_of(&receipts[1]) });
-    take(&market, &mut account, &voucher, &receipts[1], &slot);
+    market.take(&mut account, &voucher, &receipts[1], &slot);
     account.finish(at(120));
     assert_eq!(settlement(&market, &account, &slot, &NEVER, at(179)), Settlement::None);
     assert_eq!(settlement(&market, &account, &slot, &NEVER, at(180)), Settlement::Settle(voucher));
     let paid = Job { paid: short, paid_until: at(120), ..slot };
     assert_eq!(settlement(&market, &account, &paid, &NEVER, at(9_000)), Settlement::None);
 }
-

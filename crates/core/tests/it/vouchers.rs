@@ -7,9 +7,7 @@ use roadstead_types::{
     Bill, Domain, Job, JobId, Receipt, Seconds, Signature, Terms, Timestamp, Voucher,
 };
 
-use crate::fixture::{Fixture, READY, amount, at, bill_of};
-
-const DEPOSIT: u128 = 1_000_000;
+use crate::fixture::{DEPOSIT, Fixture, READY, amount, at, bill_of};
 
 fn accept(
     market: &Fixture,

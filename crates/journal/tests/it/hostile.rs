@@ -13,8 +13,8 @@ use roadstead_types::{Contracts, Market, Token};
 use rusqlite::Connection;
 
 use crate::{
-    fixture::{BINDING, Role, account, job, plan, read, tariff},
-    records::{intent, one_job},
+    fixture::{BINDING, Role, START, account, job, plan, read, tariff},
+    records::{closed, intent, one_job},
 };
 
 /// The text of an error with its causes.
@@ -206,6 +206,7 @@ async fn failures(role: &Role) -> Vec<String> {
     let journal = role.open();
     let mut failures = Vec::new();
     failures.extend(journal.book().await.err().as_ref().map(told));
+    failures.extend(journal.closed().await.err().as_ref().map(told));
     failures.extend(journal.accounts().await.err().as_ref().map(told));
     failures.extend(journal.receipts(job(1), 0, 64).await.err().as_ref().map(told));
     failures.extend(journal.evidence(job(1)).await.err().as_ref().map(told));
@@ -226,6 +227,11 @@ async fn a_damaged_row_names_its_table_and_its_job() {
         ("UPDATE jobs SET job = x'0101'", ["`jobs`", "0x0101"]),
         ("UPDATE accounts SET account = '[]'", ["`accounts`", id]),
         ("UPDATE accounts SET job = x''", ["`accounts`", "0x"]),
+        ("UPDATE accounts SET account = replace(account, '0x0101', '0x0202')", ["`accounts`", id]),
+        ("UPDATE closed SET record = '{}'", ["`closed`", id]),
+        ("UPDATE closed SET job = x''", ["`closed`", "0x"]),
+        ("UPDATE closed SET closed_at = -1", ["`closed`", id]),
+        ("UPDATE closed SET record = (SELECT record FROM jobs)", ["`closed`", id]),
         ("UPDATE receipts SET receipt = 'null'", ["`receipts`", id]),
         ("UPDATE receipts SET seq = 1 << 32", ["`receipts`", id]),
         ("UPDATE receipts SET seq = 1", ["`receipts`", id]),
@@ -254,7 +260,8 @@ async fn a_damaged_row_names_its_table_and_its_job() {
         journal.keep_evidence(job(1), &[receipt]).await.unwrap();
         journal.save_plan(&plan(1)).await.unwrap();
         let (cursor, record) = one_job();
-        journal.save_book(&cursor, vec![(job(1), Some(record))]).await.unwrap();
+        let over = [closed(1, START)];
+        journal.save_book(&cursor, vec![(job(1), Some(record))], &over).await.unwrap();
         journal.intend(&intent(1, 0, 0)).await.unwrap();
         drop(journal);
         assert_eq!(failures(&role).await, [] as [String; 0]);

@@ -5,8 +5,8 @@ use std::future::ready;
 use alloy_primitives::{Address, B256, Bytes};
 use proptest::prelude::*;
 use roadstead_core::{
-    BlockRef, Cursor, EventBatch, Follower, JobAccount, JobBook, JobEvent, JobRecord, Located,
-    Opening,
+    BlockRef, ClosedJob, Cursor, EventBatch, Follower, JobAccount, JobBook, JobEvent, JobRecord,
+    Located, Opening, check_chain,
     ports::{Intent, Intents},
     protocol::{ReceiptRefusal, RefusalCode},
 };
@@ -40,6 +40,19 @@ pub(crate) fn one_job() -> (Cursor, JobRecord) {
     (cursor, book.job(job(1)).unwrap().clone())
 }
 
+/// A job that is over for good.
+pub(crate) fn closed(number: u8, closed_at: Timestamp) -> ClosedJob {
+    let item = (job(number), JobEvent::Closed { paid: amount(7), refund: amount(1) });
+    let end = Located { block: block(6), timestamp: closed_at, log_index: 0, item };
+    // So many that a reorganisation cannot reach block 6.
+    let read = (5..=6 + Cursor::TRAIL as u64).map(block);
+    let cursor = read.fold(Cursor::starting_at(5), Cursor::advanced_to);
+    let events = vec![opened(job(number), 5), end];
+    let mut book = JobBook::default();
+    let changes = book.apply(EventBatch { undone_from: None, events, cursor, head: START });
+    changes.closed.into_iter().next().unwrap()
+}
+
 fn records(book: &JobBook) -> Vec<(JobId, JobRecord)> {
     book.jobs().map(|(id, record)| (id, record.clone())).collect()
 }
@@ -55,9 +68,9 @@ async fn a_book_is_read_back_with_its_cursor() {
         cursor = cursor.clone().advanced_to(block(read_up_to));
         let head = START;
         let batch = EventBatch { undone_from, events, cursor: cursor.clone(), head };
-        let changed = book.apply(batch).into_iter();
+        let changed = book.apply(batch).changed.into_iter();
         let changed = changed.map(|id| (id, book.job(id).cloned())).collect();
-        role.open().save_book(&cursor, changed).await.unwrap();
+        role.open().save_book(&cursor, changed, &[]).await.unwrap();
         let (kept_cursor, kept) = role.open().book().await.unwrap().unwrap();
         assert_eq!((kept_cursor, records(&kept)), (cursor.clone(), records(&book)));
         records(&kept).len()
@@ -65,6 +78,94 @@ async fn a_book_is_read_back_with_its_cursor() {
     assert_eq!(apply(None, vec![opened(job(1), 5), opened(job(2), 6)], 6).await, 2);
     assert_eq!(apply(None, Vec::new(), 7).await, 2);
     assert_eq!(apply(Some(6), vec![opened(job(3), 8)], 8).await, 2, "one went, one came");
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_is_kept_in_one_step_with_the_book() {
+    let role = Role::new();
+    let (cursor, record) = one_job();
+    let journal = role.open();
+    assert_eq!(journal.closed().await.unwrap(), []);
+    journal.save_book(&cursor, vec![(job(1), Some(record))], &[]).await.unwrap();
+    let over = [closed(1, Timestamp(9)), closed(2, Timestamp(u32::MAX))];
+    let cursor = cursor.advanced_to(block(9));
+    journal.save_book(&cursor, vec![(job(1), None), (job(2), None)], &over).await.unwrap();
+    drop(journal);
+
+    let journal = role.open();
+    assert_eq!(journal.closed().await.unwrap(), over);
+    let (kept, book) = journal.book().await.unwrap().unwrap();
+    assert_eq!((kept, book.jobs().count()), (cursor, 0));
+}
+
+/// A journal with a job that closed at each of these times and has so many receipts, an account and an order.
+async fn ended(role: &Role, jobs: &[(u8, u32, usize)]) {
+    let journal = role.open();
+    let (cursor, _) = one_job();
+    for (number, closed_at, receipts) in jobs.iter().copied() {
+        let mut account = account(number);
+        let receipts: Vec<_> = (0..receipts).map(|_| read(&mut account)).collect();
+        journal.restore_account(job(number), &account, &receipts).await.unwrap();
+        journal.take_order(job(number), B256::ZERO).await.unwrap();
+        let over = [closed(number, Timestamp(closed_at))];
+        journal.save_book(&cursor, Vec::new(), &over).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_closed_long_ago_is_forgotten_with_all_that_hangs_on_it_and_nothing_else_is() {
+    let role = Role::new();
+    ended(&role, &[(1, 99, 5), (2, 100, 6), (3, 98, 0)]).await;
+    let journal = role.open();
+    let mut live = account(4);
+    let receipt = read(&mut live);
+    journal.save_account(job(4), &live, Some(&receipt)).await.unwrap();
+    let follower = Follower::new(job(1), tariff());
+    journal.save_follower(job(1), &follower, None).await.unwrap();
+    journal.keep_evidence(job(1), &[read(&mut account(1))]).await.unwrap();
+
+    assert!(!journal.forget_closed_before(Timestamp(98)).await.unwrap());
+    assert_eq!(journal.closed().await.unwrap().len(), 3);
+    assert!(!journal.forget_closed_before(Timestamp(100)).await.unwrap());
+    drop(journal);
+
+    let journal = role.open();
+    assert_eq!(journal.closed().await.unwrap(), [closed(2, Timestamp(100))]);
+    let accounts = journal.accounts().await.unwrap();
+    assert_eq!(accounts.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [job(2), job(4)]);
+    for (number, receipts) in [(1, 0), (2, 6), (3, 0), (4, 1)] {
+        let kept = journal.receipts(job(number), 0, 64).await.unwrap();
+        assert_eq!(kept.len(), receipts, "job {number}");
+    }
+    assert!(journal.take_order(job(1), B256::ZERO).await.unwrap(), "its orders are forgotten");
+    assert!(!journal.take_order(job(2), B256::ZERO).await.unwrap());
+    assert_eq!(journal.followers().await.unwrap(), [(job(1), follower)], "the agent's side stays");
+    assert_eq!(journal.evidence(job(1)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_job_is_forgotten_in_steps_that_leave_a_whole_beginning() {
+    const RECEIPTS: usize = 3_000;
+    let role = Role::new();
+    ended(&role, &[(1, 98, RECEIPTS), (2, 99, 1), (3, 100, 1)]).await;
+    let mut left = RECEIPTS;
+    // Each step by a process of its own, as after a crash.
+    while role.open().forget_closed_before(Timestamp(100)).await.unwrap() {
+        let journal = role.open();
+        let receipts = journal.receipts(job(1), 0, usize::MAX).await.unwrap();
+        assert!(receipts.len() < left, "{left} receipts are left");
+        assert!(left - receipts.len() < RECEIPTS / 2, "a step is bounded");
+        left = receipts.len();
+        check_chain(job(1), None, &receipts, |_| true).unwrap();
+        let over: Vec<_> = journal.closed().await.unwrap().iter().map(|over| over.job).collect();
+        assert_eq!(over, [job(1), job(2), job(3)]);
+    }
+    assert!(left < RECEIPTS / 2, "it took several steps");
+    let journal = role.open();
+    assert_eq!(journal.closed().await.unwrap(), [closed(3, Timestamp(100))]);
+    assert_eq!(journal.receipts(job(1), 0, 64).await.unwrap(), []);
+    assert_eq!(journal.receipts(job(2), 0, 64).await.unwrap(), []);
+    assert_eq!(journal.receipts(job(3), 0, 64).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ async fn a_restarted_agent_goes_on_from_its_journal() {
     agent.end().await;
 
     world.restart_machine().await;
+    let (cursor, book) = world.journal.book().await.unwrap().unwrap();
+    assert_eq!((cursor.next(), book.jobs().count()), (1, 1), "nothing of the chain is read twice");
     let before = syncs(&place.host).len();
     place.host.read(place.job, at(20)).await;
     let agent = world.start();
@@ -186,6 +188,7 @@ async fn sessions_are_renewed_before_they_end() {
     }
     let greetings = place.host.greetings();
     assert!((4..=6).contains(&greetings), "{greetings} in four hours");
+    assert_eq!(place.host.denied(), 0);
     let told = agent.told();
     assert!(!told.iter().any(|event| matches!(event, AgentEvent::Lost { .. })), "{told:?}");
     agent.end().await;

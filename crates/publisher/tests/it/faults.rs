@@ -198,10 +198,13 @@ async fn a_provider_that_lost_its_journal_gets_its_receipts_back() {
     assert_eq!(place.host.receipts(place.job), lost);
     assert_eq!(place.host.voucher(place.job), Some(voucher));
     let batches = place.host.requests().into_iter().filter_map(|request| match request {
-        Request::Restore(Restore { receipts, more, .. }) => Some((receipts.len(), more)),
+        Request::Restore(Restore { receipts, more, voucher, .. }) => {
+            Some((receipts.len(), more, voucher))
+        }
         _ => None,
     });
-    assert_eq!(batches.collect::<Vec<_>>(), [(64, true), (64, true), (22, false)]);
+    let expected = [(64, true, None), (64, true, None), (22, false, Some(voucher))];
+    assert_eq!(batches.collect::<Vec<_>>(), expected);
 
     place.host.read(place.job, at(2_000)).await;
     place.host.paid_up(place.job).await;

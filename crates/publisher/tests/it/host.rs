@@ -50,6 +50,7 @@ struct Books {
     sessions: BTreeMap<(PeerId, Address), Timestamp>,
     nonces: BTreeSet<B256>,
     requests: Vec<Request>,
+    denied: usize,
     denial: Option<Denial>,
     lie: Option<Lie>,
 }
@@ -260,6 +261,11 @@ impl Host {
         self.requests().iter().filter(|request| matches!(request, Request::Hello(_))).count()
     }
 
+    /// How often it said no.
+    pub(crate) fn denied(&self) -> usize {
+        self.books().denied
+    }
+
     /// Waits for a voucher for the newest receipt.
     pub(crate) async fn paid_up(&self, job: JobId) -> Voucher {
         let newest = self.receipts(job).last().map(|signed| signed.receipt.to);
@@ -285,11 +291,16 @@ impl Host {
     }
 
     pub(crate) async fn answer(&self, peer: PeerId, request: Request) -> Response {
-        let denial = {
-            let mut books = self.books();
-            books.requests.push(request.clone());
-            books.denial
-        };
+        self.books().requests.push(request.clone());
+        let response = self.respond(peer, request).await;
+        if matches!(response, Response::Denied(_)) {
+            self.books().denied += 1;
+        }
+        response
+    }
+
+    async fn respond(&self, peer: PeerId, request: Request) -> Response {
+        let denial = self.books().denial;
         if let Some(denial) = denial {
             return Response::Denied(denial);
         }

@@ -29,7 +29,6 @@ mod user;
 mod watch;
 
 use std::{
-    error::Error,
     fs::{self, File},
     io::{self, Write},
     os::fd::AsFd,
@@ -37,6 +36,7 @@ use std::{
     process::ExitCode,
 };
 
+use roadstead_core::with_causes;
 use rustix::{
     process::{setsid, umask},
     stdio::{dup2_stdin, dup2_stdout},
@@ -122,12 +122,7 @@ impl ShimError {
 
     /// The error as the engine reports it, with its causes.
     fn report(&self) -> Report {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
+        let mut text = with_causes(self);
         text.truncate(text.floor_char_boundary(2_000));
         match self {
             Self::CannotStart { .. } => Report::CannotStart(text),
