@@ -2,22 +2,25 @@
 
 use std::time::Duration;
 
-use roadstead_abi::session_digest;
+use roadstead_abi::{receipt_root, session_digest, voucher_digest};
 use roadstead_core::{
-    PauseReason,
+    Follower, PauseReason,
     ports::{Engine, JobLink, Phase, Signer},
-    protocol::{Denial, JobSync, Order, OrderKind, Request, Response},
+    protocol::{Denial, JobPhase, JobSync, Order, OrderKind, Request, Response},
 };
 use roadstead_crypto::NodeIdentity;
 use roadstead_net::JobClient;
 use roadstead_provider::ProviderEvent;
-use roadstead_publisher::{AgentEvent, adopt};
-use roadstead_types::{JobStatus, PeerId, Session, SignedSession, Timestamp};
+use roadstead_publisher::{AgentEvent, adopt, verify_job};
+use roadstead_types::{
+    Bill, JobStatus, PeerId, Receipt, Session, SignedSession, Timestamp, TokenAmount, Voucher,
+};
 use tokio::time::timeout;
 
 use crate::{
+    daemon::Running,
     market::PATIENCE,
-    rent::{Following, INTERVAL, Rent},
+    rent::{Following, INTERVAL, Rent, metering},
 };
 
 fn paused(event: &ProviderEvent) -> bool {
@@ -374,5 +377,110 @@ async fn crashes_at_any_moment_lose_nothing() {
     let job = rent.plan.key.job;
     assert_eq!(rent.publisher.journal.evidence(job).await.unwrap(), []);
     agent.stop().await;
+    rent.daemon.stop().await;
+}
+
+/// Waits until the provider has noted that its only job is over for good.
+async fn archived(rent: &Rent) {
+    let ports = rent.market.provider().await;
+    let journal = ports.journal.clone();
+    // A close is final once it was looked past often enough, which need not take long.
+    let ports = roadstead_provider::Ports { poll_interval: Duration::from_millis(1), ..ports };
+    let daemon = Running::start_on(&rent.market, ports, metering());
+    let archived = async {
+        while journal.closed().await.unwrap().is_empty() {
+            rent.market.pass(1).await;
+        }
+    };
+    timeout(PATIENCE, archived).await.expect("it is over for good in time");
+    daemon.stop().await;
+    let (_, book) = journal.book().await.unwrap().unwrap();
+    assert_eq!(book.jobs().count(), 0);
+}
+
+#[tokio::test]
+async fn a_provider_answers_for_a_closed_job_for_ninety_days_and_then_forgets_it() {
+    let mut rent = Rent::start(1_000_000).await;
+    let mut agent = Following::start(&rent.market).await;
+    for seq in 0..3 {
+        rent.interval().await;
+        agent.accepts(seq).await;
+    }
+    let bill = rent.close().await;
+    agent.until(|event| matches!(event, AgentEvent::Finished { .. })).await;
+    agent.stop().await;
+    rent.server.shutdown().await;
+    rent.daemon.kill().await;
+    archived(&rent).await;
+
+    let job = rent.plan.key.job;
+    let receipts = rent.publisher.journal.receipts(job, 0, 100).await.unwrap();
+    assert_eq!(receipts.len(), usize::try_from(bill.receipts).unwrap());
+    let lost = rent.publisher.journal.followers().await.unwrap().remove(0).1;
+    rent.market.lose_journal("publisher");
+    rent.publisher = rent.market.publisher().await;
+    adopt(&rent.publisher.journal, &rent.publisher.domain, &rent.plan).await.unwrap();
+    (rent.daemon, rent.server) = Running::listening(&rent.market, metering()).await;
+
+    let client = JobClient::start(&NodeIdentity::generate()).unwrap();
+    let line = Line { client, rent };
+    let peer = line.client.peer();
+    let signer = line.rent.market.publisher_keys().agent;
+    let now = line.rent.publisher.reader.head().await.unwrap().timestamp.0;
+    // The provider may not have seen a block yet, without which it does not know whether a session is over.
+    let welcome = async {
+        let session = line.session(&signer, peer, now + 600);
+        while line.hello(&signer, session).await == Response::Denied(Denial::Busy) {}
+    };
+    timeout(PATIENCE, welcome).await.unwrap();
+    let Response::State(state) = line.sync().await else { panic!("it still answers") };
+    assert_eq!((state.phase.clone(), state.restore, state.more), (JobPhase::Closed, false, false));
+    assert_eq!(state.receipts, receipts);
+    assert_eq!((state.paid, state.owed), (bill.paid, TokenAmount::ZERO));
+    assert_eq!(state.acked, lost.head().map(|head| head.seq));
+
+    // Nothing is accepted, ended or metered any more, and the answer stays the same.
+    let voucher = lost.voucher().copied();
+    let head = lost.head().map(|head| (head.seq, head.root));
+    let sync = JobSync { job, head, voucher, refusal: None, known: None };
+    let Response::State(again) = line.ask(Request::Sync(sync)).await else { panic!("it answers") };
+    assert_eq!((again.receipts.as_slice(), again.acked), ([].as_slice(), state.acked));
+    let owner = line.rent.market.local.publisher.clone();
+    line.hello(&owner, line.session(&owner, peer, now + 601)).await;
+    let Response::State(ordered) = line.order().await else { panic!("it answers") };
+    assert_eq!(ordered.phase, JobPhase::Closed);
+    let kept = line.rent.market.provider_journal();
+    assert!(matches!(kept.accounts().await.unwrap().as_slice(), [(id, _)] if *id == job));
+    assert_eq!(kept.receipts(job, 0, 100).await.unwrap(), receipts);
+
+    // A voucher is made of its receipt alone, so that the bill is as good as before.
+    let journal = &line.rent.publisher.journal;
+    let mut follower = Follower::new(job, line.rent.plan.tariff);
+    for signed in &state.receipts {
+        let Receipt { cumulative, to: until, .. } = signed.receipt;
+        let bill = Bill { cumulative, until, usage_root: receipt_root(&signed.receipt) };
+        let digest = voucher_digest(&line.rent.publisher.domain, job, &bill);
+        let signature = signer.sign(&digest).await.unwrap();
+        follower.accept(signed, Voucher { bill, signature }, None);
+        journal.save_follower(job, &follower, Some(signed)).await.unwrap();
+    }
+    assert_eq!(follower.voucher(), lost.voucher());
+    assert_eq!(verify_job(&line.rent.publisher, job).await.unwrap(), bill);
+
+    line.rent.market.pass(90 * 86_400).await;
+    let forgotten = async {
+        while !kept.closed().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, forgotten).await.expect("it is forgotten in time");
+    assert_eq!(kept.accounts().await.unwrap(), []);
+    assert_eq!(kept.receipts(job, 0, 100).await.unwrap(), []);
+    let now = line.rent.publisher.reader.head().await.unwrap().timestamp.0;
+    let session = line.session(&signer, peer, now + 602);
+    assert_eq!(line.hello(&signer, session).await, Response::Welcome);
+    assert_eq!(line.sync().await, Response::Denied(Denial::Forbidden));
+    let Line { rent, client } = line;
+    client.shutdown().await;
     rent.daemon.stop().await;
 }

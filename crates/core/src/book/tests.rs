@@ -35,7 +35,8 @@ fn opened() -> JobEvent {
 
 /// A block of the branch `fork`.
 fn block(number: u64, fork: u8) -> BlockRef {
-    BlockRef { number, hash: B256::left_padding_from(&[fork, u8::try_from(number).unwrap()]) }
+    let [.., high, low] = number.to_be_bytes();
+    BlockRef { number, hash: B256::left_padding_from(&[fork, high, low]) }
 }
 
 fn at(number: u64, fork: u8, job: u8, item: JobEvent) -> Located<(JobId, JobEvent)> {

@@ -17,18 +17,13 @@ mod judge;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use roadstead_abi::{receipt_digest, receipt_root, recover, voucher_digest};
 use roadstead_core::{
-    ChainClock, Circumstances, Follower, JobRecord, Verdict,
+    ChainClock, Follower, JobRecord,
     ports::SignError,
-    protocol::{
-        JobPhase, JobSync, MAX_RECEIPTS, ReceiptRefusal, RefusalCode, Request, Restore, State,
-    },
+    protocol::{JobPhase, JobSync, MAX_RECEIPTS, Request, Restore, State},
 };
 use roadstead_journal::{Journal, JournalError};
-use roadstead_types::{
-    Bill, JobId, JobStatus, SignedReceipt, Terms, Timestamp, TokenAmount, Voucher,
-};
+use roadstead_types::{JobId, JobStatus, Terms, Timestamp, TokenAmount};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
