@@ -8,7 +8,7 @@
 //!  in the book ── its close cannot be undone ──> closed: only answered for ── 90 days ──> forgotten
 //! ```
 //!
-//! Of a closed job a few hundred bytes are held; its receipts are read from the journal when somebody asks. So memory is
+//! Of a closed job a kilobyte or two are held; its receipts are read from the journal when somebody asks. So memory is
 //! bounded by the jobs that the chain closed in that time, each of which cost its publisher a transaction.
 
 use std::{
