@@ -352,7 +352,10 @@ impl JobAccount {
     }
 
     /// What the publisher should know, before it bites.
-    pub fn note(&self, job: &Job) -> Option<String> {
+    pub fn note(&self, job: &Job, now: Timestamp) -> Option<String> {
+        if self.is_final() {
+            return None;
+        }
         let interval = self.tariff.interval;
         if self.is_paused {
             let reason = self.pause_reason(job).unwrap_or(PauseReason::Unaccepted);
@@ -363,7 +366,9 @@ impl JobAccount {
             return Some(format!("the deposit lasts for {left} more at full use; top it up"));
         }
         let waiting = self.unaccepted();
-        (waiting > 0 && !self.owed(job).is_zero()).then(|| {
+        // One that was only just signed is on its way.
+        let is_late = |head: ReceiptHead| now.since(head.to) >= Seconds(interval.0.div_ceil(2));
+        (waiting > 0 && self.head.is_some_and(is_late) && !self.owed(job).is_zero()).then(|| {
             format!("{waiting} receipts wait for a voucher; at {MAX_UNACCEPTED} the job is paused")
         })
     }

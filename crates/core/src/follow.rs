@@ -160,7 +160,8 @@ impl Follower {
         if Some(receipt.seq) != seq || receipt.prev != prev {
             return refuse(RefusalCode::Order);
         }
-        let is_early = receipt.from < given.opened_at;
+        // An opening that a reorganisation moved to a later block takes nothing back that was signed before.
+        let is_early = receipt.from.after(MAX_AHEAD) < given.opened_at;
         let is_late = receipt.to > given.now.after(MAX_AHEAD);
         if receipt.from != from || receipt.to <= receipt.from || is_early || is_late {
             return refuse(RefusalCode::Time);

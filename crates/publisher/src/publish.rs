@@ -99,7 +99,8 @@ pub async fn provider_key(ports: &Ports, provider: Address) -> Result<Encryption
 }
 
 /// Keeps the sealed images, seals the bundle to `key` and keeps it and the plan as well. The rate in the terms is what
-/// the reservation costs at the prices of the deal.
+/// the reservation costs at the prices of the deal, and one unit more for each interval: so much may the contract round
+/// away of each payment.
 pub async fn publish(
     ports: &Ports,
     keys: &Keys,
@@ -109,6 +110,9 @@ pub async fn publish(
     deal: &Deal,
 ) -> Result<Prepared, PublishError> {
     let rate = rate_per_hour(&sealed.workload.reservation, &deal.prices);
+    let rounding = u128::from(3_600_u32.div_ceil(deal.interval.0.max(1)));
+    let rounding = TokenAmount::new(rounding).ok();
+    let rate = rate.and_then(|rate| rate.checked_add(rounding?));
     let rate_per_hour = rate.ok_or(PublishError::TooExpensive)?;
     for image in &sealed.images {
         ports.store.pin(&image.root).await?;

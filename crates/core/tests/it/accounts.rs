@@ -120,18 +120,21 @@ fn a_free_job_is_never_paused_for_money() {
     let (account, _) = market.account(9);
     let slot = market.slot(1);
     assert_eq!((account.pause_reason(&slot), account.runway(&slot)), (None, Seconds(u32::MAX)));
-    assert_eq!(account.note(&slot), None);
+    assert_eq!(account.note(&slot, at(1_000)), None);
 }
 
 #[test]
 fn a_publisher_is_told_before_it_bites() {
     let market = Fixture::new();
     let slot = market.slot(DEPOSIT);
-    let note = |account: &JobAccount, slot: &Job| account.note(slot).unwrap_or_default();
+    let note = |account: &JobAccount, slot: &Job| {
+        account.note(slot, at(1_000)).unwrap_or_default()
+    };
     let (account, receipts) = market.account(1);
     assert!(note(&account, &slot).contains("1 receipts wait"));
+    assert_eq!(account.note(&slot, receipts[0].to), None, "it was signed just now");
     let (mut account, _) = market.accepted(1, 1);
-    assert_eq!(account.note(&slot), None);
+    assert_eq!(account.note(&slot, at(1_000)), None);
     let low = market.slot(receipts[0].cumulative.units() + 2_328 * 3);
     assert!(note(&account, &low).contains("the deposit lasts for 180 s"));
     account.set_paused(true);
