@@ -90,6 +90,15 @@ impl Situation<'_> {
         }
     }
 
+    /// What can be done while what is due rests after a failure: an instance that cannot be removed keeps no voucher from
+    /// being settled, only the job from being closed.
+    pub fn meanwhile(&self) -> Option<Duty> {
+        match self.settlement() {
+            Settlement::Settle(_) | Settlement::SettleAndClose(_) => Some(Duty::Settle),
+            Settlement::None | Settlement::Decline => None,
+        }
+    }
+
     /// What the account says is to be done on chain.
     pub fn settlement(&self) -> Settlement {
         let settle = |account: &JobAccount| {
@@ -237,6 +246,25 @@ mod tests {
         // Whatever was not billed when the job is over never will be.
         let over = due(&terms(0), &job(9, 9, 1), Presence::Running, false, Some(&account));
         assert_eq!(over, Some(Duty::Remove));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_not_closed() {
+        let mut account = account();
+        account.end(Timestamp(1_800_000_010));
+        account.finish(Timestamp(1_800_000_010));
+        let (terms, job, now) = (terms(0), job(1_000, 0, 0), Timestamp(1_800_000_100));
+        let situation = Situation {
+            terms: &terms,
+            job: &job,
+            presence: Presence::Partial,
+            is_refused: false,
+            account: Some(&account),
+            policy: &POLICY,
+            head: now,
+            now,
+        };
+        assert_eq!((situation.duty(), situation.meanwhile()), (Some(Duty::Remove), None));
     }
 
     #[test]

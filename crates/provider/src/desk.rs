@@ -172,7 +172,7 @@ impl Desk {
             is_new = is_ahead && facts.gap.is_none();
             if is_new {
                 let tariff = *account.tariff();
-                facts.gap = Some(Gap { tariff, since: now, found: Vec::new() });
+                facts.gap = Some(Gap { tariff, since: now });
             } else if !is_ahead {
                 facts.gap = None;
             }
@@ -194,7 +194,7 @@ impl Desk {
             }
             Some(_) => Vec::new(),
         };
-        Ok(describe(entry.job, facts, revision, receipts))
+        Ok(describe(entry.job, facts, revision, receipts, self.host.ledger.now()))
     }
 
     async fn restore(&self, peer: PeerId, restore: Restore) -> Result<Response, Denial> {
@@ -214,7 +214,7 @@ impl Desk {
         match restored {
             Ok(true) => self.host.tell(ProviderEvent::ReceiptsRestored { job }),
             Ok(false) | Err(RestoreError::NotWanted) => {}
-            Err(RestoreError::Broken(error)) => {
+            Err(error @ (RestoreError::Broken(_) | RestoreError::Short)) => {
                 tracing::warn!(%job, %error, "receipts that were given back are refused");
                 return Err(Denial::Malformed);
             }
@@ -292,6 +292,7 @@ fn describe(
     facts: Facts,
     revision: u64,
     mut receipts: Vec<roadstead_types::SignedReceipt>,
+    now: Option<Timestamp>,
 ) -> State {
     let more = receipts.len() > MAX_RECEIPTS;
     receipts.truncate(MAX_RECEIPTS);
@@ -305,7 +306,7 @@ fn describe(
     };
     let note = match &facts.gap {
         Some(_) => Some("receipts were lost; nothing is signed until they are given back".into()),
-        None => account.and_then(|account| account.note(slot)),
+        None => account.and_then(|account| account.note(slot, now?)),
     };
     State {
         job,

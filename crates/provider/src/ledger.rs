@@ -11,9 +11,11 @@
 //! Of a closed job a kilobyte or two are held; its receipts are read from the journal when somebody asks. So memory is
 //! bounded by the jobs that the chain closed in that time, each of which cost its publisher a transaction.
 
+mod entry;
+
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -22,13 +24,15 @@ use roadstead_core::{
     BrokenChain, ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, Sighting, VoucherProblem,
     check_chain,
     ports::{SignError, Signer, Usage},
-    protocol::{JobPhase, ReceiptRefusal},
+    protocol::JobPhase,
 };
 use roadstead_journal::{Journal, JournalError};
 use roadstead_types::{
-    Domain, Job, JobId, Receipt, Seconds, SignedReceipt, Tariff, Terms, Timestamp, Voucher,
+    Domain, Job, JobId, Receipt, Seconds, SignedReceipt, Tariff, Timestamp, Voucher,
 };
-use tokio::sync::watch;
+
+use entry::lock;
+pub(crate) use entry::{Entry, Facts, Gap, Life};
 
 use crate::event::ProviderEvent;
 
@@ -48,6 +52,8 @@ pub enum LedgerError {
 pub(crate) enum RestoreError {
     #[error("no receipts are missing")]
     NotWanted,
+    #[error("newer ones than these were settled on chain")]
+    Short,
     #[error(transparent)]
     Broken(#[from] BrokenChain),
     #[error(transparent)]
@@ -75,107 +81,11 @@ pub(crate) struct Ledger {
     epoch: u64,
 }
 
-/// One job.
-pub(crate) struct Entry {
-    pub(crate) job: JobId,
-    facts: Mutex<Facts>,
-    /// Held while the account is changed.
-    turn: tokio::sync::Mutex<()>,
-    revision: watch::Sender<u64>,
-}
-
-/// What is known of one job.
-#[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) terms: Terms,
-    /// Its slot on chain; absent where its opening was undone.
-    pub(crate) slot: Job,
-    /// Whether its close cannot be undone any more: its account stays as it is.
-    pub(crate) is_over: bool,
-    pub(crate) opened_at: Timestamp,
-    pub(crate) phase: JobPhase,
-    pub(crate) urls: BTreeMap<u16, String>,
-    /// As it is in the journal.
-    pub(crate) account: Option<JobAccount>,
-    /// Whether its instance is there to be metered.
-    pub(crate) is_here: bool,
-    /// Whether the engine has frozen it for money; `None` where that is not known.
-    pub(crate) is_frozen: Option<bool>,
-    /// Whether it was ordered away before it had an account.
-    pub(crate) is_ordered_away: bool,
-    /// That receipts were signed which the journal does not have.
-    pub(crate) gap: Option<Gap>,
-    /// Why its agent does not accept a receipt.
-    pub(crate) refusal: Option<ReceiptRefusal>,
-}
-
-/// Receipts that the journal has lost. Until they are back nothing is signed.
-#[derive(Clone, Debug)]
-pub(crate) struct Gap {
-    pub(crate) tariff: Tariff,
-    pub(crate) since: Timestamp,
-    /// Those that came back so far, from number 0 on.
-    pub(crate) found: Vec<SignedReceipt>,
-}
-
-/// Whether an instance is the one that was there before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// It was started now.
-    New,
-    /// It ran before.
-    Adopted,
-}
-
 /// How long a job is answered for after its close.
 const KEPT: Seconds = Seconds::from_hours(90 * 24);
 
 /// The most receipts that a journal is given back for one job: a year of one-minute intervals.
 const MAX_RESTORED: usize = 600_000;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nobody panics while holding one of these; what is inside is whole after each statement.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Entry {
-    fn new(job: JobId, record: &JobRecord, account: Option<JobAccount>, epoch: u64) -> Self {
-        let facts = Facts {
-            terms: record.terms().clone(),
-            slot: record.job(),
-            is_over: false,
-            opened_at: record.opened_at(),
-            phase: JobPhase::Seen,
-            urls: BTreeMap::new(),
-            account,
-            is_here: false,
-            is_frozen: None,
-            is_ordered_away: false,
-            gap: None,
-            refusal: None,
-        };
-        let revision = watch::Sender::new(epoch);
-        Self { job, facts: Mutex::new(facts), turn: Default::default(), revision }
-    }
-
-    /// What is known.
-    pub(crate) fn facts(&self) -> Facts {
-        lock(&self.facts).clone()
-    }
-
-    /// Changes what is known. Whoever waits for news is told when `change` says so.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Facts) -> bool) {
-        let is_news = change(&mut lock(&self.facts));
-        if is_news {
-            self.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
-        }
-    }
-
-    /// Tells of changes.
-    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
-    }
-}
 
 impl Ledger {
     pub(crate) fn new(domain: Domain, journal: Journal, signer: Arc<dyn Signer>) -> Self {
@@ -313,7 +223,7 @@ impl Ledger {
         match account {
             Some(account) => self.keep(&entry, account, None).await?,
             None => entry.note(|facts| {
-                let gap = Gap { tariff, since: now, found: Vec::new() };
+                let gap = Gap { tariff, since: now };
                 facts.gap.get_or_insert(gap);
                 true
             }),
@@ -427,35 +337,30 @@ impl Ledger {
         is_last: bool,
         is_own: impl Fn(&SignedReceipt) -> bool + Send,
     ) -> Result<bool, RestoreError> {
-        let _turn = entry.turn.lock().await;
-        let Facts { gap: Some(mut gap), .. } = entry.facts() else {
+        let mut turn = entry.turn.lock().await;
+        let Facts { gap: Some(gap), slot, opened_at, .. } = entry.facts() else {
             return Err(RestoreError::NotWanted);
         };
-        if self.entry(entry.job).is_none() {
-            // It was forgotten meanwhile.
-            return Err(RestoreError::NotWanted);
-        }
         // The same message again begins where it began before.
         let Some(first) = receipts.first() else { return Err(RestoreError::NotWanted) };
-        let before = usize::try_from(first.receipt.seq).unwrap_or(usize::MAX);
-        gap.found.truncate(before);
-        let head = gap.found.last().map(|signed| (&signed.receipt).into());
+        let found = &mut turn.given_back;
+        found.truncate(usize::try_from(first.receipt.seq).unwrap_or(usize::MAX));
+        let head = found.last().map(|signed| (&signed.receipt).into());
         check_chain(entry.job, head.as_ref(), receipts, is_own)?;
-        gap.found.extend_from_slice(receipts);
-        let newest = receipts.last().filter(|_| is_last);
-        let Some(newest) = newest else {
-            if gap.found.len() <= MAX_RESTORED {
-                entry.note(|facts| {
-                    facts.gap = Some(gap);
-                    false
-                });
-            }
-            return Ok(false);
-        };
+        if found.len().saturating_add(receipts.len()) > MAX_RESTORED {
+            return Err(RestoreError::NotWanted);
+        }
+        found.extend_from_slice(receipts);
+        let Some(newest) = receipts.last().filter(|_| is_last) else { return Ok(false) };
+        let is_settled_later = slot.paid_until > opened_at.max(newest.receipt.to);
+        if is_settled_later {
+            return Err(RestoreError::Short);
+        }
         let mut account = JobAccount::restored(gap.tariff, &newest.receipt);
         // Until its instance is seen to run, nothing of it is billed.
         account.set_paused(true);
-        self.journal.restore_account(entry.job, &account, &gap.found).await?;
+        self.journal.restore_account(entry.job, &account, found).await?;
+        *found = Vec::new();
         entry.note(|facts| {
             facts.account = Some(account);
             facts.gap = None;
@@ -487,13 +392,5 @@ impl Ledger {
             true
         });
         Ok(kept?)
-    }
-}
-
-impl Gap {
-    /// Whether the provider has served without a meter for as long as it ever does.
-    pub(crate) fn is_long(&self, now: Timestamp) -> bool {
-        let bound = self.tariff.interval.0.saturating_mul(roadstead_core::MAX_UNACCEPTED);
-        now.since(self.since) >= Seconds(bound)
     }
 }

@@ -127,9 +127,7 @@ fn a_free_job_is_never_paused_for_money() {
 fn a_publisher_is_told_before_it_bites() {
     let market = Fixture::new();
     let slot = market.slot(DEPOSIT);
-    let note = |account: &JobAccount, slot: &Job| {
-        account.note(slot, at(1_000)).unwrap_or_default()
-    };
+    let note = |account: &JobAccount, slot: &Job| account.note(slot, at(1_000)).unwrap_or_default();
     let (account, receipts) = market.account(1);
     assert!(note(&account, &slot).contains("1 receipts wait"));
     assert_eq!(account.note(&slot, receipts[0].to), None, "it was signed just now");

@@ -79,7 +79,7 @@ fn every_receipt_is_checked() {
     assert_eq!(broken(2, &|r| r.seq = 7), (7, RefusalCode::Order));
     assert_eq!(broken(2, &|r| r.prev = B256::ZERO), (2, RefusalCode::Order));
     assert_eq!(broken(2, &|r| r.from = at(119)), (2, RefusalCode::Time));
-    assert_eq!(broken(0, &|r| r.from.0 = OPENED.0 - 1), (0, RefusalCode::Time));
+    assert_eq!(broken(0, &|r| r.from.0 = OPENED.0 - 61), (0, RefusalCode::Time));
     assert_eq!(broken(2, &|r| r.total.cpu += 1), (2, RefusalCode::Growth));
     assert_eq!(broken(2, &|r| r.cumulative = amount(1)), (2, RefusalCode::Sum));
     // The next one does not follow from an altered one.
