@@ -248,6 +248,7 @@ pub(crate) fn offer() -> Offer {
         image_size: 1 << 30,
         settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(60) },
         grace: Seconds::from_hours(1),
+        silence: Seconds::from_hours(2),
     }
 }
 

@@ -336,6 +336,10 @@ impl Picture {
             ProviderEvent::Draining { .. } => {
                 line("      The provider made its last receipt; it bills nothing more.".into());
             }
+            ProviderEvent::ReceiptRefused { refusal, .. } => {
+                let number = refusal.seq.saturating_add(1);
+                line(format!("      The provider hears: receipt {number} is not accepted."));
+            }
             ProviderEvent::ReceiptSigned { .. }
             | ProviderEvent::VoucherAccepted { .. }
             | ProviderEvent::ToppedUp { .. }

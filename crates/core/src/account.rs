@@ -153,6 +153,29 @@ impl JobAccount {
         Self { meter, head: Some(newest.into()), ..Self::open(newest.job, tariff, newest.to) }
     }
 
+    /// Takes in that newer receipts were signed than it knows of, up to this one. Nothing is read before the instance is seen
+    /// again, and what was used since the newest is not charged.
+    pub fn catch_up(&mut self, newest: &Receipt) {
+        self.meter = Meter::resuming(newest.to, newest.total);
+        self.head = Some(newest.into());
+    }
+
+    /// Whether its instance ever ran.
+    pub const fn has_begun(&self) -> bool {
+        self.head.is_some() || self.meter.was_running()
+    }
+
+    /// Whether its instance ran when it was last seen.
+    pub const fn was_running(&self) -> bool {
+        self.meter.was_running()
+    }
+
+    /// Whether a reading has been due for so long that one without counters is better than none.
+    pub fn is_reading_overdue(&self, now: Timestamp) -> bool {
+        let span = self.tariff.interval.0.saturating_mul(MAX_UNACCEPTED);
+        now >= self.meter.read_at().after(Seconds(span))
+    }
+
     /// Of which job it is.
     pub const fn job(&self) -> JobId {
         self.job
@@ -378,11 +401,15 @@ impl JobAccount {
         self.is_paused = is_paused;
     }
 
-    /// Whether the deposit has been used up for longer than `grace`.
-    pub fn is_out_of_money(&self, job: &Job, now: Timestamp, grace: Seconds) -> bool {
-        self.is_paused
-            && self.pause_reason(job) == Some(PauseReason::Exhausted)
-            && now.since(self.meter.read_at()) >= grace
+    /// Whether it has been paused for longer than is waited: for `grace` where the deposit is used up, for `silence` where
+    /// nobody accepts its bills.
+    pub fn is_given_up(&self, job: &Job, now: Timestamp, grace: Seconds, silence: Seconds) -> bool {
+        let patience = match self.pause_reason(job) {
+            Some(PauseReason::Exhausted) => grace,
+            Some(PauseReason::Unaccepted) => silence,
+            None => return false,
+        };
+        self.is_paused && now.since(self.meter.read_at()) >= patience
     }
 
     /// Begins to end it; nothing changes where that was begun before.

@@ -32,6 +32,8 @@ pub struct Offer {
     pub settle: SettlePolicy,
     /// How long a job whose deposit is used up is kept, frozen, before it is ended.
     pub grace: Seconds,
+    /// How long a job whose bills nobody accepts is kept, frozen, before it is ended.
+    pub silence: Seconds,
 }
 
 /// Why a provider does not take a job.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   the job is      and wanted here              and not wanted: refused, ordered away, closing, closed, undone
-//!   not here        Deploy                       SettleAndClose, Settle or Decline, whatever the account says
+//!   not here        Deploy                       ClaimStartFee, then what the account says: Settle, SettleAndClose or
+//!                                                Decline
 //!   half here       Deploy                       Remove, once its last receipt is made
 //!   running         ClaimStartFee, then Settle   Remove, once its last receipt is made
 //! ```
@@ -13,7 +14,7 @@
 
 use roadstead_types::{Job, JobStatus, Terms, Timestamp, TokenAmount};
 
-use crate::account::{JobAccount, SettlePolicy, Settlement};
+use crate::account::{JobAccount, LAST_VOUCHER, SettlePolicy, Settlement};
 
 /// What the provider should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +58,8 @@ pub struct Situation<'a> {
     pub is_refused: bool,
     /// Its account, once it has run.
     pub account: Option<&'a JobAccount>,
+    /// Since when receipts are missed that were signed for it: without an account, what is due is not known.
+    pub missing_since: Option<Timestamp>,
     /// When vouchers are turned into money.
     pub policy: &'a SettlePolicy,
     /// The time of the newest block.
@@ -73,10 +76,8 @@ impl Situation<'_> {
         if status == JobStatus::Open && !self.is_refused && !is_ending {
             return match self.presence {
                 Presence::Absent | Presence::Partial => Some(Duty::Deploy),
-                Presence::Running if !start_fee_due(self.terms, self.job).is_zero() => {
-                    Some(Duty::ClaimStartFee)
-                }
-                Presence::Running => self.payment(),
+                Presence::Running if self.missing_since.is_some() => None,
+                Presence::Running => self.start_fee().or_else(|| self.payment()),
             };
         }
         let is_live = matches!(status, JobStatus::Open | JobStatus::Closing);
@@ -85,9 +86,25 @@ impl Situation<'_> {
             Presence::Partial | Presence::Running if is_live && !is_billed => None,
             Presence::Partial | Presence::Running => Some(Duty::Remove),
             Presence::Absent if !is_live => None,
-            Presence::Absent if self.account.is_none() => Some(Duty::Decline),
-            Presence::Absent => self.payment(),
+            Presence::Absent => match (self.account, self.missing_since) {
+                // It ran, so the fee is earned, whatever was metered.
+                (Some(account), _) if account.has_begun() => {
+                    self.start_fee().or_else(|| self.payment())
+                }
+                (Some(_), _) => self.payment(),
+                (None, None) => Some(Duty::Decline),
+                // They may come back in all the time of the notice.
+                (None, Some(_)) if status == JobStatus::Closing => None,
+                (None, Some(since)) => {
+                    (self.now.since(since) >= LAST_VOUCHER).then_some(Duty::Decline)
+                }
+            },
         }
+    }
+
+    fn start_fee(&self) -> Option<Duty> {
+        let due = start_fee_due(self.terms, self.job);
+        (!due.is_zero()).then_some(Duty::ClaimStartFee)
     }
 
     /// What can be done while what is due rests after a failure: an instance that cannot be removed keeps no voucher from
@@ -185,7 +202,20 @@ mod tests {
     ) -> Option<Duty> {
         let now = Timestamp(1_800_000_100);
         let policy = &POLICY;
-        Situation { terms, job, presence, is_refused, account, policy, head: now, now }.duty()
+        let missing_since = None;
+        let head = now;
+        let situation = Situation {
+            terms,
+            job,
+            presence,
+            is_refused,
+            account,
+            missing_since,
+            policy,
+            head,
+            now,
+        };
+        situation.duty()
     }
 
     fn account() -> JobAccount {
@@ -249,6 +279,43 @@ mod tests {
     }
 
     #[test]
+    fn a_job_whose_receipts_are_missed_is_not_given_back_at_once() {
+        let terms = terms(300);
+        let due = |close_at, presence, seconds| {
+            let (job, now) = (job(1_000, 0, close_at), Timestamp(1_800_000_100));
+            let situation = Situation {
+                terms: &terms,
+                job: &job,
+                presence,
+                is_refused: close_at == 0,
+                account: None,
+                missing_since: Some(Timestamp(now.0 - seconds)),
+                policy: &POLICY,
+                head: now,
+                now,
+            };
+            situation.duty()
+        };
+        assert_eq!(due(0, Presence::Running, 0), Some(Duty::Remove));
+        assert_eq!(due(0, Presence::Absent, 59), None);
+        assert_eq!(due(0, Presence::Absent, 60), Some(Duty::Decline));
+        assert_eq!(due(1_800_003_600, Presence::Absent, 600), None);
+    }
+
+    #[test]
+    fn what_ran_earned_its_start_fee() {
+        let mut account = account();
+        account.end(Timestamp(1_800_000_011));
+        account.finish(Timestamp(1_800_000_011));
+        let state = job(1_000, 0, 1_800_003_600);
+        let now = due(&terms(300), &state, Presence::Absent, false, Some(&account));
+        assert_eq!(now, Some(Duty::ClaimStartFee));
+        let state = job(1_000, 300, 1_800_003_600);
+        let now = due(&terms(300), &state, Presence::Absent, false, Some(&account));
+        assert_eq!(now, Some(Duty::Decline));
+    }
+
+    #[test]
     fn what_cannot_be_removed_is_not_closed() {
         let mut account = account();
         account.end(Timestamp(1_800_000_010));
@@ -260,6 +327,7 @@ mod tests {
             presence: Presence::Partial,
             is_refused: false,
             account: Some(&account),
+            missing_since: None,
             policy: &POLICY,
             head: now,
             now,

@@ -5,10 +5,16 @@
 //!                                                │ the rest is carried over
 //! ```
 //!
-//! CPU and network come from counters, which begin anew with each life of an instance; memory, storage and accelerators are
-//! what is reserved, for the time that the instance was seen to run. Time between a sighting as running and one as anything
-//! else is not counted. A process that ends loses what was seen since the meter was last kept; the counters go on without
-//! it, and time between two sightings as running counts however long it was.
+//! CPU and network come from counters; memory, storage and accelerators are what is reserved, for the time that the
+//! instance was seen to run. Time between a sighting as running and one as anything else is not counted. A process that ends
+//! loses what was seen since the meter was last kept; the counters go on without it, and time between two sightings as
+//! running counts however long it was.
+//!
+//! Counters begin at zero with a new life of the instance, and a new life is one that was announced: by
+//! [`Meter::restarted`], or by a sighting of the end of the one before. It is counted in full. Within a life each counter
+//! counts, by itself, only what is above the highest that it showed: one that cannot be read, or that falls, counts nothing
+//! until it is above that again. So what was used is billed once, whatever was read in between, and a life that nobody
+//! announced costs the provider what is below the last one's counters.
 
 use roadstead_types::{Resource, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -47,7 +53,7 @@ pub struct Meter {
     pending: Resources<u64>,
     seen_at: Timestamp,
     life: Life,
-    /// As they were last seen; where one is absent, what it holds when it appears is not charged.
+    /// The highest that each showed in this life; where one is absent, what it holds when it appears is not charged.
     counters: Resources<Option<u64>>,
 }
 
@@ -135,19 +141,12 @@ impl Meter {
             ..Resources::default()
         };
         let known = self.counters;
-        // Counters never fall within a life, so nobody saw how this one began.
-        let is_new_life =
-            Resource::ALL.iter().any(|each| match (found.get(*each), known.get(*each)) {
-                (Some(found), Some(known)) => found < known,
-                _ => false,
-            });
         for resource in Resource::ALL {
-            let base = known.get(resource).map(|known| if is_new_life { 0 } else { known });
-            if let (Some(found), Some(base)) = (found.get(resource), base) {
-                self.add(resource, found - base);
+            if let (Some(found), Some(known)) = (found.get(resource), known.get(resource)) {
+                self.add(resource, found.saturating_sub(known));
             }
         }
-        self.counters = Resources::from_fn(|each| found.get(each).or_else(|| known.get(each)));
+        self.counters = Resources::from_fn(|each| found.get(each).max(known.get(each)));
     }
 
     /// Ends an interval now; `None` where no whole second has passed since the last one. Growth above reservation times

@@ -11,7 +11,8 @@ use crate::{
     row::{self, Row, to_document},
 };
 
-const TABLE: &str = "accounts";
+const ACCOUNTS: &str = "accounts";
+const ORDERS: &str = "orders";
 
 /// The most orders that are kept of one job: whoever may give them could fill the disk otherwise.
 const MAX_ORDERS: u32 = 256;
@@ -25,8 +26,8 @@ impl Journal {
             let mut rows = statement.query(())?;
             let mut accounts = Vec::new();
             while let Some(found) = rows.next()? {
-                let job = row::job(TABLE, found.get_ref(0)?)?;
-                let row = Row::of(TABLE, job);
+                let job = row::job(ACCOUNTS, found.get_ref(0)?)?;
+                let row = Row::of(ACCOUNTS, job);
                 let account: JobAccount = row.document(found.get_ref(1)?)?;
                 if account.job() != job {
                     return Err(row.damaged("it is about another job").into());
@@ -82,6 +83,21 @@ impl Journal {
                 return Err(JournalError::TooManyOrders { job }.into());
             }
             Ok(is_new)
+        })
+        .await
+    }
+
+    /// The jobs that an order was taken for, by id, each once.
+    pub async fn ordered(&self) -> Result<Vec<JobId>, JournalError> {
+        self.read("reading the orders", |connection| {
+            let mut statement =
+                connection.prepare("SELECT DISTINCT job FROM orders ORDER BY job")?;
+            let mut rows = statement.query(())?;
+            let mut jobs = Vec::new();
+            while let Some(found) = rows.next()? {
+                jobs.push(row::job(ORDERS, found.get_ref(0)?)?);
+            }
+            Ok(jobs)
         })
         .await
     }

@@ -48,8 +48,9 @@ use crate::{
 /// The most questions of one peer under way.
 const MAX_PER_PEER: usize = 32;
 
-/// The most questions of all peers under way.
-const MAX_IN_ALL: usize = 512;
+/// The most questions of all peers under way. Far more than a few peers can keep open, since one account may speak through
+/// many; a question that is kept open takes some 15 kB.
+const MAX_IN_ALL: usize = 4096;
 
 /// The most connections of one peer: one, and what is left of the one before.
 const MAX_CONNECTIONS_PER_PEER: u32 = 2;

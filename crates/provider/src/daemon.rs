@@ -89,6 +89,8 @@ pub struct Daemon {
     /// Whether all that the chain has was read, and nothing of it undone since. Before that, a job that is not in the
     /// book may well be open, and one that is open in the book may be over.
     has_read: bool,
+    /// Whether nothing was ever written down before.
+    is_journal_new: bool,
     /// Whether what a process left that ended in the middle is gone.
     has_swept: bool,
     /// Whether the transactions that an earlier process signed came to their end.
@@ -130,6 +132,7 @@ impl Daemon {
             next_look: Instant::now(),
             is_chain_lost: false,
             has_read: false,
+            is_journal_new: true,
             has_swept: false,
             has_resumed: false,
             next_resume: Instant::now(),
@@ -148,6 +151,7 @@ impl Daemon {
         if let Some((cursor, book)) = self.host.ports.journal.book().await? {
             self.saved = cursor.next();
             (self.cursor, self.book) = (cursor, book);
+            self.is_journal_new = false;
         }
         self.host.ledger.load().await?;
         self.host.ledger.follow(&self.book);
@@ -227,10 +231,17 @@ impl Daemon {
                     self.host.ledger.see_head(batch.head);
                     if batch.cursor == self.cursor {
                         self.has_read = true;
+                        self.host.ledger.read_up_to(Some(batch.head));
+                        if let Some(last) = self.cursor.last()
+                            && self.is_journal_new
+                        {
+                            self.host.ledger.is_born_in(last.number);
+                        }
                         return Ok(());
                     }
                     if batch.undone_from.is_some() {
                         self.has_read = false;
+                        self.host.ledger.read_up_to(None);
                     }
                     self.cursor = batch.cursor.clone();
                     self.tell_all(&batch);
@@ -297,12 +308,14 @@ impl Daemon {
             for job in running {
                 let id = InstanceId::first(job);
                 match timeout(GLANCE, host.ports.engine.observe(&id)).await {
-                    Ok(Ok(Some(observed))) => {
-                        if let Phase::Exited { status, .. } = observed.phase {
+                    Ok(Ok(Some(observed))) => match observed.phase {
+                        Phase::Running => host.ledger.saw_running(job),
+                        Phase::Frozen => {}
+                        Phase::Exited { status, .. } => {
                             host.stopped(job).await;
                             ended.push((job, status));
                         }
-                    }
+                    },
                     Ok(Ok(None)) => {
                         host.stopped(job).await;
                         ended.push((job, None));

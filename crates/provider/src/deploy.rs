@@ -149,8 +149,12 @@ impl Host {
         let is_running = found
             .as_ref()
             .is_some_and(|found| matches!(found.phase, Phase::Running | Phase::Frozen));
+        if found.as_ref().is_some_and(|found| matches!(found.phase, Phase::Exited { .. })) {
+            self.stopped(order.job).await;
+        }
         // A start fee is taken only from what runs.
-        let is_admitted = has_run || found.is_some() || !order.paid.is_zero();
+        let has_begun = self.ledger.has_begun(order.job);
+        let is_admitted = has_run || has_begun || found.is_some() || !order.paid.is_zero();
         let deployed = self.deploy_from(order, is_admitted, is_running).await;
         deployed.map_err(|error| match is_admitted {
             true => DeployError::Adopt(Box::new(error)),
@@ -182,9 +186,10 @@ impl Host {
             let opened = open(image, blocks, &limits).await.map_err(DeployError::Open)?;
             self.ports.engine.prepare(&key(image), &opened).await?;
         }
+        // Before it runs: a process that ends after the start still knows that nothing was signed.
+        self.ledger.prepare(job, bundle.tariff(), is_running).await?;
         let urls = self.apply(order, &bundle).await?;
-        let life = if is_running { Life::Adopted } else { Life::New };
-        self.ledger.ready(job, bundle.tariff(), life).await?;
+        self.ledger.ready(job, if is_running { Life::Adopted } else { Life::New }).await?;
         Ok(urls)
     }
 

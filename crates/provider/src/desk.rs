@@ -5,41 +5,36 @@
 //!  Sync, Restore, Order ── one of the peer's accounts may ──> State
 //! ```
 //!
-//! Sessions are in memory only: after a restart each peer says hello again. How many a peer, and all peers, may have is
-//! bounded; the oldest give way.
+//! Sessions are in memory only: after a restart each peer says hello again.
+
+mod sessions;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 use async_trait::async_trait;
 use roadstead_abi::{receipt_digest, recover};
 use roadstead_core::{
     JobAccount, Verb, authorise, check_session,
     ports::JobService,
     protocol::{
-        Denial, HOLD, JobPhase, JobSync, MAX_RECEIPTS, Order, OrderKind, Request, Response,
-        Restore, State,
+        Denial, HOLD, JobPhase, JobSync, MAX_RECEIPTS, Order, OrderKind, ReceiptRefusal, Request,
+        Response, Restore, State,
     },
     with_causes,
 };
-use roadstead_types::{JobId, JobStatus, PeerId, SignedSession, Timestamp, Voucher};
+use roadstead_types::{JobId, JobStatus, PeerId, SignedReceipt, SignedSession, Timestamp, Voucher};
 use tokio::time::timeout;
 
 use crate::{
     deploy::Host,
     event::ProviderEvent,
-    ledger::{Entry, Facts, Gap, LedgerError, RestoreError},
+    ledger::{Claim, Entry, Facts, LedgerError, RestoreError},
 };
-
-/// The most accounts that one peer speaks for.
-const MAX_SESSIONS: usize = 16;
-
-/// The most peers with sessions.
-const MAX_PEERS: usize = 4_096;
+use sessions::Sessions;
 
 /// Answers publishers and agents.
 pub(crate) struct Desk {
@@ -48,50 +43,6 @@ pub(crate) struct Desk {
     /// The JSON of the profile whose digest is registered.
     profile: String,
     sessions: Mutex<Sessions>,
-}
-
-#[derive(Default)]
-struct Sessions {
-    peers: HashMap<PeerId, Vec<SignedSession>>,
-    /// Nonces of sessions that would still be valid, with their expiry.
-    nonces: HashMap<B256, Timestamp>,
-}
-
-impl Sessions {
-    /// Takes in a session that was checked.
-    fn add(&mut self, signed: SignedSession, now: Timestamp) -> Result<(), Denial> {
-        let session = &signed.session;
-        let held = self.peers.get(&session.peer);
-        if held.is_some_and(|held| held.contains(&signed)) {
-            return Ok(());
-        }
-        if self.nonces.len() >= MAX_PEERS * MAX_SESSIONS {
-            self.nonces.retain(|_, expiry| *expiry > now);
-        }
-        let is_full = self.nonces.len() >= MAX_PEERS * MAX_SESSIONS
-            || (held.is_none() && self.peers.len() >= MAX_PEERS);
-        if is_full {
-            return Err(Denial::Busy);
-        }
-        if self.nonces.insert(session.nonce, session.expiry).is_some_and(|expiry| expiry > now) {
-            return Err(Denial::Nonce);
-        }
-        let held = self.peers.entry(session.peer).or_default();
-        held.retain(|other| other.session.subject != session.subject && other.session.expiry > now);
-        if held.len() >= MAX_SESSIONS {
-            held.remove(0);
-        }
-        held.push(signed);
-        Ok(())
-    }
-
-    /// Whom a peer speaks for now.
-    fn subjects(&self, peer: PeerId, now: Timestamp) -> Vec<Address> {
-        let held = self.peers.get(&peer).into_iter().flatten();
-        held.filter(|signed| signed.session.expiry > now)
-            .map(|signed| signed.session.subject)
-            .collect()
-    }
 }
 
 impl Desk {
@@ -133,13 +84,14 @@ impl Desk {
         if let Some(voucher) = &asked.voucher {
             self.take(&entry, voucher).await.map_err(busy(asked.job))?;
         }
-        entry.note(|facts| {
-            std::mem::replace(&mut facts.refusal, asked.refusal.clone()) != asked.refusal
-        });
-        self.compare(&entry, &asked);
+        self.hear_refusal(&entry, asked.refusal.as_ref());
+        self.compare(peer, &entry, &asked).await.map_err(busy(asked.job))?;
         let is_known = asked.known == Some(*revisions.borrow_and_update());
         let mut state = self.state(&entry, &asked).await.map_err(busy(asked.job))?;
-        if is_known && state.receipts.is_empty() {
+        if is_known
+            && state.receipts.is_empty()
+            && let Some(_hold) = entry.hold()
+        {
             // Cancel-safe: a change that is missed here is in the state that is made next.
             let _ = timeout(Duration::from(HOLD), revisions.changed()).await;
             state = self.state(&entry, &asked).await.map_err(busy(asked.job))?;
@@ -161,40 +113,67 @@ impl Desk {
         Ok(())
     }
 
-    /// An agent that holds more receipts than the journal says that the journal was lost.
-    fn compare(&self, entry: &Entry, asked: &JobSync) {
-        let Some(now) = self.host.ledger.now() else { return };
+    fn hear_refusal(&self, entry: &Entry, refusal: Option<&ReceiptRefusal>) {
         let mut is_new = false;
         entry.note(|facts| {
-            let Some(account) = &facts.account else { return false };
-            let next = account.head().map_or(0, |head| head.seq.saturating_add(1));
-            let is_ahead = asked.head.is_some_and(|(seq, _)| seq >= next);
-            is_new = is_ahead && facts.gap.is_none();
-            if is_new {
-                let tariff = *account.tariff();
-                facts.gap = Some(Gap { tariff, since: now });
-            } else if !is_ahead {
-                facts.gap = None;
-            }
-            is_new
+            is_new = facts.refusal.as_ref() != refusal;
+            facts.refusal = refusal.cloned();
+            false
         });
-        if is_new {
+        if let Some(refusal) = refusal.filter(|_| is_new).cloned() {
+            self.host.tell(ProviderEvent::ReceiptRefused { job: entry.job, refusal });
+        }
+    }
+
+    /// Compares what the agent holds with the journal, which may be a new one, or an old one from a backup.
+    async fn compare(
+        &self,
+        peer: PeerId,
+        entry: &Entry,
+        asked: &JobSync,
+    ) -> Result<(), LedgerError> {
+        let Some(now) = self.host.ledger.now() else { return Ok(()) };
+        let facts = entry.facts();
+        let is_signer = self.sessions().subjects(peer, now).contains(&facts.terms.signer);
+        if asked.head.is_none() && facts.gap.is_some_and(|gap| !gap.is_sure) && is_signer {
+            return self.host.ledger.begin_where_none_are_held(entry).await;
+        }
+        let mut is_news = false;
+        entry.note(|facts| {
+            let Some((seq, _)) = asked.head else { return false };
+            match (&facts.account, &mut facts.gap) {
+                (Some(account), _) => {
+                    let next = account.head().map_or(0, |head| head.seq.saturating_add(1));
+                    is_news = seq >= next && facts.claim.is_none() && !facts.is_over;
+                    if is_news {
+                        facts.claim = Some(Claim::made_at(now));
+                    }
+                }
+                (None, Some(gap)) => is_news = !std::mem::replace(&mut gap.is_sure, true),
+                (None, None) => {}
+            }
+            is_news
+        });
+        if is_news {
             self.host.tell(ProviderEvent::ReceiptsLost { job: entry.job });
         }
+        Ok(())
     }
 
     async fn state(&self, entry: &Entry, asked: &JobSync) -> Result<State, LedgerError> {
         let revision = *entry.revisions().borrow();
         let facts = entry.facts();
         let from = asked.head.map_or(0, |(seq, _)| seq.saturating_add(1));
-        let receipts = match &facts.gap {
+        let now = self.host.ledger.now();
+        let wants_receipts = now.is_some_and(|now| facts.wants_receipts(now));
+        let receipts = match facts.gap {
             None => {
                 let journal = &self.host.ledger.journal;
                 journal.receipts(entry.job, from, MAX_RECEIPTS.saturating_add(1)).await?
             }
             Some(_) => Vec::new(),
         };
-        Ok(describe(entry.job, facts, revision, receipts, self.host.ledger.now()))
+        Ok(describe(entry.job, facts, revision, receipts, now, wants_receipts))
     }
 
     async fn restore(&self, peer: PeerId, restore: Restore) -> Result<Response, Denial> {
@@ -205,7 +184,7 @@ impl Desk {
         }
         let domain = &self.host.ledger.domain;
         let own = [self.provider, self.host.ports.signer.address()];
-        let is_own = |signed: &roadstead_types::SignedReceipt| {
+        let is_own = |signed: &SignedReceipt| {
             let signer = recover(&receipt_digest(domain, &signed.receipt), &signed.signature);
             signer.is_some_and(|signer| own.contains(&signer))
         };
@@ -220,7 +199,7 @@ impl Desk {
             }
             Err(RestoreError::Ledger(error)) => return Err(busy(job)(error)),
         }
-        let is_whole = entry.facts().gap.is_none();
+        let is_whole = entry.facts().account.is_some();
         if let (Some(voucher), true) = (&restore.voucher, is_whole) {
             self.take(&entry, voucher).await.map_err(busy(job))?;
         }
@@ -239,16 +218,7 @@ impl Desk {
         let now = self.host.ledger.now().ok_or(Denial::Busy)?;
         let journal = &self.host.ledger.journal;
         let is_new = journal.take_order(job, id).await.map_err(|error| busy(job)(error.into()))?;
-        let end = self.host.ledger.step(&entry, |account, _| {
-            account.end(now);
-            None
-        });
-        end.await.map_err(busy(job))?;
-        // Without an account there is nothing to bill, and its money goes back at once.
-        entry.note(|facts| {
-            facts.is_ordered_away |= facts.account.is_none();
-            true
-        });
+        self.host.ledger.order_away(&entry, now).await.map_err(busy(job))?;
         if is_new {
             self.host.tell(ProviderEvent::Ordered { job });
         }
@@ -274,7 +244,7 @@ impl JobService for Desk {
     }
 
     fn gone(&self, peer: PeerId) {
-        self.sessions().peers.remove(&peer);
+        self.sessions().forget(peer);
     }
 }
 
@@ -291,8 +261,9 @@ fn describe(
     job: JobId,
     facts: Facts,
     revision: u64,
-    mut receipts: Vec<roadstead_types::SignedReceipt>,
+    mut receipts: Vec<SignedReceipt>,
     now: Option<Timestamp>,
+    wants_receipts: bool,
 ) -> State {
     let more = receipts.len() > MAX_RECEIPTS;
     receipts.truncate(MAX_RECEIPTS);
@@ -315,7 +286,7 @@ fn describe(
         urls: facts.urls.clone(),
         receipts,
         more,
-        restore: facts.gap.is_some(),
+        restore: wants_receipts,
         acked: account.and_then(JobAccount::accepted).map(|(seq, _)| seq),
         deposit: slot.deposit,
         paid: slot.paid,

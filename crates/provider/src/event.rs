@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roadstead_core::{
     PauseReason, Refusal,
     ports::{ChainError, WriteError},
+    protocol::ReceiptRefusal,
 };
 use roadstead_types::{JobId, Receipt, Timestamp, TokenAmount};
 
@@ -115,6 +116,13 @@ pub enum ProviderEvent {
         job: JobId,
         /// All that was accepted so far.
         accepted: TokenAmount,
+    },
+    /// Its agent does not accept a receipt as it is.
+    ReceiptRefused {
+        /// Of which job.
+        job: JobId,
+        /// Why.
+        refusal: ReceiptRefusal,
     },
     /// The instance is frozen for money.
     Paused {

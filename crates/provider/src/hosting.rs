@@ -1,12 +1,13 @@
-//! What the daemon remembers about one job between its rounds.
+//! What the daemon remembers about one job between its rounds. A crash loses all of it, and only means that what failed
+//! is tried again sooner.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use roadstead_core::{Duty, Presence};
 use tokio::time::Instant;
 
-/// How long a job is left alone after a duty failed; doubled with each further failure.
-const REST: Duration = Duration::from_secs(5);
+/// How long a duty is left alone after it failed; doubled with each further failure of that duty.
+const FIRST_REST: Duration = Duration::from_secs(5);
 
 /// The longest rest.
 const MAX_REST: Duration = Duration::from_secs(600);
@@ -29,8 +30,15 @@ pub(crate) struct Hosting {
     pub(crate) tried_at: Option<Instant>,
     running_since: Option<Instant>,
     first_failed_at: Option<Instant>,
-    /// What failed last, how long to rest for it, and until when.
-    resting: Option<(Duty, Duration, Instant)>,
+    /// Of each duty that failed.
+    rests: HashMap<Duty, Rest>,
+}
+
+/// How long a duty is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    length: Duration,
+    until: Instant,
 }
 
 impl Hosting {
@@ -41,16 +49,16 @@ impl Hosting {
 
     /// Whether the duty failed too recently to be tried again.
     pub(crate) fn rests(&self, duty: Duty, now: Instant) -> bool {
-        self.resting.is_some_and(|(failed, _, until)| failed == duty && now < until)
+        self.rests.get(&duty).is_some_and(|rest| now < rest.until)
     }
 
     /// Notes that the duty failed.
     pub(crate) fn failed(&mut self, duty: Duty, now: Instant) {
-        let rest = match self.resting {
-            Some((failed, rest, _)) if failed == duty => rest.saturating_mul(2).min(MAX_REST),
-            _ => REST,
-        };
-        self.resting = Some((duty, rest, now + rest));
+        let length = self
+            .rests
+            .get(&duty)
+            .map_or(FIRST_REST, |rest| rest.length.saturating_mul(2).min(MAX_REST));
+        self.rests.insert(duty, Rest { length, until: now + length });
         self.first_failed_at.get_or_insert(now);
         self.is_found = false;
     }
@@ -61,16 +69,20 @@ impl Hosting {
             self.has_run = true;
             self.is_found = false;
             self.running_since = Some(now);
-        } else if self.resting.is_some_and(|(failed, ..)| failed == duty) {
-            self.resting = None;
+        } else {
+            self.rests.remove(&duty);
         }
     }
 
     /// Notes that what ran has ended. Only what ran for longer than its last rest begins with a short one again.
     pub(crate) fn ended(&mut self, now: Instant) {
         let ran = self.running_since.take().map(|since| now - since);
-        if self.resting.is_some_and(|(_, rest, _)| ran.is_some_and(|ran| ran > rest)) {
-            self.resting = None;
+        if self
+            .rests
+            .get(&Duty::Deploy)
+            .is_some_and(|rest| ran.is_some_and(|ran| ran > rest.length))
+        {
+            self.rests.remove(&Duty::Deploy);
         }
         self.presence = Presence::Partial;
         self.failed(Duty::Deploy, now);
@@ -107,6 +119,29 @@ mod tests {
         assert!(!hosting.rests(Duty::Remove, now));
         hosting.failed(Duty::Remove, now);
         assert!(!hosting.rests(Duty::Deploy, now));
+    }
+
+    #[test]
+    fn duties_that_fail_in_turn_rest_ever_longer() {
+        let (mut hosting, mut now) = (Hosting::default(), Instant::now());
+        let duties = [Duty::Remove, Duty::Settle, Duty::Deploy];
+        for rest in [5, 10, 20, 40].map(Duration::from_secs) {
+            for duty in duties {
+                assert!(!hosting.rests(duty, now), "{duty:?}");
+                hosting.failed(duty, now);
+            }
+            for duty in duties {
+                assert!(hosting.rests(duty, now + rest / 2), "{duty:?}");
+            }
+            now += rest;
+        }
+        // What one duty came to says nothing about another.
+        hosting.failed(Duty::Remove, now);
+        hosting.failed(Duty::Settle, now);
+        hosting.succeeded(Duty::Settle, now);
+        hosting.failed(Duty::Settle, now);
+        let later = now + Duration::from_secs(6);
+        assert!(hosting.rests(Duty::Remove, later) && !hosting.rests(Duty::Settle, later));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 mod entry;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -32,7 +32,7 @@ use roadstead_types::{
 };
 
 use entry::lock;
-pub(crate) use entry::{Entry, Facts, Gap, Life};
+pub(crate) use entry::{Claim, Entry, Facts, Gap, Life};
 
 use crate::event::ProviderEvent;
 
@@ -77,6 +77,12 @@ pub(crate) struct Ledger {
     closed: Mutex<HashMap<JobId, (Timestamp, Arc<Entry>)>>,
     /// Accounts that were kept, of jobs that are not in the book yet.
     kept: Mutex<HashMap<JobId, JobAccount>>,
+    /// Jobs that were ordered away.
+    ordered: Mutex<HashSet<JobId>>,
+    /// The time of the block up to which everything was read.
+    read_up_to: Mutex<Option<Timestamp>>,
+    /// The newest block when this journal was made, where that was in this process.
+    born_in: Mutex<Option<u64>>,
     /// Where revisions of this process begin: those of an earlier one mean nothing.
     epoch: u64,
 }
@@ -98,6 +104,9 @@ impl Ledger {
             entries: Mutex::default(),
             closed: Mutex::default(),
             kept: Mutex::default(),
+            ordered: Mutex::default(),
+            read_up_to: Mutex::default(),
+            born_in: Mutex::default(),
             epoch,
         }
     }
@@ -106,6 +115,8 @@ impl Ledger {
     pub(crate) async fn load(&self) -> Result<(), JournalError> {
         let kept = self.journal.accounts().await?;
         lock(&self.kept).extend(kept);
+        let ordered = self.journal.ordered().await?;
+        lock(&self.ordered).extend(ordered);
         self.close(&self.journal.closed().await?);
         Ok(())
     }
@@ -113,6 +124,21 @@ impl Ledger {
     /// Notes the time of the newest block.
     pub(crate) fn see_head(&self, head: Timestamp) {
         lock(&self.clock).see(head, Instant::now());
+    }
+
+    /// Notes up to which time everything was read of the chain, or that it is not known.
+    pub(crate) fn read_up_to(&self, time: Option<Timestamp>) {
+        *lock(&self.read_up_to) = time;
+    }
+
+    /// Up to which time everything was read of the chain.
+    pub(crate) fn known_time(&self) -> Option<Timestamp> {
+        *lock(&self.read_up_to)
+    }
+
+    /// Notes that the journal is new in this block: for older jobs a lost one may have held receipts.
+    pub(crate) fn is_born_in(&self, block: u64) {
+        lock(&self.born_in).get_or_insert(block);
     }
 
     /// The time of the newest block, and the time since; `None` before the first.
@@ -124,6 +150,12 @@ impl Ledger {
     /// The time on the chain.
     pub(crate) fn now(&self) -> Option<Timestamp> {
         self.times().map(|(_, now)| now)
+    }
+
+    /// Whether a job ran here, as far as its account tells.
+    pub(crate) fn has_begun(&self, job: JobId) -> bool {
+        let account = self.entry(job).and_then(|entry| entry.facts().account);
+        account.is_some_and(|account| account.has_begun())
     }
 
     /// One job, if it is in the book, or closed and not forgotten.
@@ -159,7 +191,8 @@ impl Ledger {
 
     fn begin(&self, job: JobId, record: &JobRecord) -> Arc<Entry> {
         let account = lock(&self.kept).remove(&job);
-        Arc::new(Entry::new(job, record, account, self.epoch))
+        let is_ordered_away = lock(&self.ordered).contains(&job);
+        Arc::new(Entry::new(job, record, account, is_ordered_away, self.epoch))
     }
 
     /// Takes in jobs whose close cannot be undone any more. From now on they are only answered for.
@@ -197,36 +230,71 @@ impl Ledger {
         self.journal.forget_closed_before(time).await
     }
 
-    /// The instance of a job is ready. `None` in the account of a job that was paid, or whose instance ran before, means
-    /// that the journal lost receipts.
-    pub(crate) async fn ready(
+    /// Sees to it that a job has an account before its instance is started. Where its instance is here already, or it was
+    /// paid, the journal must have lost one; where it is older than the journal, it may have.
+    pub(crate) async fn prepare(
         &self,
         job: JobId,
         tariff: Tariff,
-        life: Life,
+        is_instance_here: bool,
     ) -> Result<(), LedgerError> {
         let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
         let _turn = entry.turn.lock().await;
-        let Facts { account, slot, is_over, .. } = entry.facts();
-        if is_over {
+        let facts = entry.facts();
+        if facts.is_over || facts.account.is_some() || facts.gap.is_some() {
             return Ok(());
         }
-        let account = match account {
-            Some(account) if life == Life::Adopted => Some(account),
-            Some(mut account) => {
-                account.restarted(now);
-                Some(account)
-            }
-            None if life == Life::Adopted || !slot.paid.is_zero() => None,
-            None => Some(JobAccount::open(job, tariff, now)),
-        };
-        match account {
-            Some(account) => self.keep(&entry, account, None).await?,
-            None => entry.note(|facts| {
-                let gap = Gap { tariff, since: now };
-                facts.gap.get_or_insert(gap);
+        let is_sure = is_instance_here || !facts.slot.paid.is_zero();
+        let is_old = lock(&self.born_in).is_some_and(|block| facts.opened_in <= block);
+        if is_sure || is_old {
+            entry.note(|facts| {
+                facts.gap = Some(Gap { tariff, since: now, is_sure });
                 true
-            }),
+            });
+            return Ok(());
+        }
+        self.begin_account(&entry, tariff, now).await
+    }
+
+    /// An account whose instance is still to be seen.
+    async fn begin_account(
+        &self,
+        entry: &Entry,
+        tariff: Tariff,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let mut account = JobAccount::open(entry.job, tariff, now);
+        account.see(now, Sighting::Stopped(None));
+        self.keep(entry, account, None).await?;
+        entry.note(|facts| {
+            facts.gap = None;
+            facts.is_frozen = None;
+            true
+        });
+        Ok(())
+    }
+
+    /// The job's signer holds no receipts: where none were signed for sure, none were.
+    pub(crate) async fn begin_where_none_are_held(&self, entry: &Entry) -> Result<(), LedgerError> {
+        let Some(now) = self.now() else { return Ok(()) };
+        let _turn = entry.turn.lock().await;
+        match entry.facts().gap {
+            Some(Gap { tariff, is_sure: false, .. }) => {
+                self.begin_account(entry, tariff, now).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The instance of a job is ready.
+    pub(crate) async fn ready(&self, job: JobId, life: Life) -> Result<(), LedgerError> {
+        let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
+        if life == Life::New {
+            self.step(&entry, |account, _| {
+                account.restarted(now);
+                None
+            })
+            .await?;
         }
         entry.note(|facts| {
             facts.is_here = true;
@@ -259,6 +327,15 @@ impl Ledger {
         });
     }
 
+    /// An instance was seen to run.
+    pub(crate) fn saw_running(&self, job: JobId) {
+        let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return };
+        entry.note(|facts| {
+            facts.seen_running_at = Some(now);
+            false
+        });
+    }
+
     /// An instance has ended by itself, with these counters if they are known.
     pub(crate) async fn stopped(
         &self,
@@ -266,15 +343,20 @@ impl Ledger {
         usage: Option<Usage>,
     ) -> Result<(), LedgerError> {
         let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
-        entry.note(|facts| {
-            facts.is_here = false;
-            false
-        });
-        self.step(&entry, |account, _| {
+        self.step(&entry, |account, facts| {
+            // It ran up to when it was last seen; its counters are the last ones.
+            if let (Some(seen_at), false) = (facts.seen_running_at, account.is_paused()) {
+                account.see(seen_at, Sighting::Running(usage.unwrap_or_default()));
+            }
             account.see(now, Sighting::Stopped(usage));
             None
         })
         .await?;
+        entry.note(|facts| {
+            facts.is_here = false;
+            facts.seen_running_at = None;
+            false
+        });
         Ok(())
     }
 
@@ -329,7 +411,23 @@ impl Ledger {
         Ok(taken)
     }
 
-    /// Takes back receipts that the journal lost; `is_last` says that there are no more. Whether the account stands again.
+    /// Orders a job away, with its account or without one.
+    pub(crate) async fn order_away(
+        &self,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        entry.note(|facts| !std::mem::replace(&mut facts.is_ordered_away, true));
+        self.step(entry, |account, _| {
+            account.end(now);
+            None
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Takes back receipts that the journal lost; `is_last` says that there are no more. Those that it has must be the same,
+    /// those that it has not must follow on them. Whether it learned of any.
     pub(crate) async fn restore(
         &self,
         entry: &Entry,
@@ -338,27 +436,53 @@ impl Ledger {
         is_own: impl Fn(&SignedReceipt) -> bool + Send,
     ) -> Result<bool, RestoreError> {
         let mut turn = entry.turn.lock().await;
-        let Facts { gap: Some(gap), slot, opened_at, .. } = entry.facts() else {
-            return Err(RestoreError::NotWanted);
-        };
-        // The same message again begins where it began before.
-        let Some(first) = receipts.first() else { return Err(RestoreError::NotWanted) };
-        let found = &mut turn.given_back;
-        found.truncate(usize::try_from(first.receipt.seq).unwrap_or(usize::MAX));
-        let head = found.last().map(|signed| (&signed.receipt).into());
-        check_chain(entry.job, head.as_ref(), receipts, is_own)?;
-        if found.len().saturating_add(receipts.len()) > MAX_RESTORED {
+        let facts = entry.facts();
+        let head = facts.account.as_ref().and_then(JobAccount::head).copied();
+        if facts.is_over || (facts.account.is_none() && facts.gap.is_none()) {
             return Err(RestoreError::NotWanted);
         }
-        found.extend_from_slice(receipts);
-        let Some(newest) = receipts.last().filter(|_| is_last) else { return Ok(false) };
-        let is_settled_later = slot.paid_until > opened_at.max(newest.receipt.to);
-        if is_settled_later {
+        let found = &mut turn.given_back;
+        let next = head.map_or(0, |head| head.seq.saturating_add(1));
+        let (known, new) =
+            receipts.split_at(receipts.partition_point(|signed| signed.receipt.seq < next));
+        for signed in known {
+            let own = self.journal.receipt(entry.job, signed.receipt.seq).await?;
+            if own.is_none_or(|own| own.receipt != signed.receipt) {
+                return Err(BrokenChain { seq: signed.receipt.seq }.into());
+            }
+        }
+        if let Some(first) = new.first() {
+            // The same message again begins where it began before.
+            let before = first.receipt.seq.saturating_sub(next);
+            found.truncate(usize::try_from(before).unwrap_or(usize::MAX));
+            let last = found.last().map(|signed| (&signed.receipt).into()).or(head);
+            check_chain(entry.job, last.as_ref(), new, is_own)?;
+            if found.len().saturating_add(new.len()) > MAX_RESTORED {
+                found.clear();
+                return Err(RestoreError::NotWanted);
+            }
+            found.extend_from_slice(new);
+        }
+        if !is_last {
+            return Ok(false);
+        }
+        let Some(newest) = found.last().map(|signed| signed.receipt) else { return Ok(false) };
+        if facts.slot.paid_until > facts.opened_at.max(newest.to) {
             return Err(RestoreError::Short);
         }
-        let mut account = JobAccount::restored(gap.tariff, &newest.receipt);
+        let mut account = match (facts.account, facts.gap) {
+            (Some(mut account), _) => {
+                account.catch_up(&newest);
+                account
+            }
+            (None, Some(gap)) => JobAccount::restored(gap.tariff, &newest),
+            (None, None) => return Err(RestoreError::NotWanted),
+        };
         // Until its instance is seen to run, nothing of it is billed.
         account.set_paused(true);
+        if facts.is_ordered_away {
+            account.end(newest.to);
+        }
         self.journal.restore_account(entry.job, &account, found).await?;
         *found = Vec::new();
         entry.note(|facts| {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  each tick, for each job whose instance is here:
-//!    leaving, or out of money for too long ──> last receipt
+//!    leaving, or paused for too long       ──> last receipt
 //!    a reading is due                      ──> receipt
 //!    should be frozen, or should not       ──> freeze, thaw
 //! ```
@@ -18,13 +18,14 @@ use std::{
 
 use roadstead_core::{
     JobAccount, Sighting,
-    ports::{EngineError, FreezeReason},
+    ports::{EngineError, FreezeReason, Phase, Usage},
+    protocol::JobPhase,
     with_causes,
 };
 use roadstead_types::{InstanceId, JobId, JobStatus, SignedReceipt, Timestamp};
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,9 @@ use crate::{
 
 /// How often the accounts are looked at.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How long a job is left alone after something failed.
+const REST: Duration = Duration::from_secs(2);
 
 /// How long the engine may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,11 +81,12 @@ pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
                 for entry in host.ledger.entries() {
                     let job = entry.job;
                     if Need::of(&entry.facts(), now, &host).is_some() && busy.insert(job) {
-                        let host = host.clone();
+                        let (host, stop) = (host.clone(), stop.clone());
                         tasks.spawn(async move {
                             if let Err(error) = tend(&host, &entry, now).await {
                                 let error = with_causes(&error);
                                 tracing::warn!(%job, error, "its meter is read again later");
+                                stop.run_until_cancelled(sleep(REST)).await;
                             }
                             job
                         });
@@ -111,61 +116,52 @@ impl Need {
         let should_freeze = match (&facts.account, &facts.gap) {
             (Some(account), _) if account.is_final() => return None,
             (Some(account), _) => {
-                let grace = host.offer.grace;
+                let is_given_up = host.ledger.known_time().is_some_and(|time| {
+                    let (grace, silence) = (host.offer.grace, host.offer.silence);
+                    account.is_given_up(&facts.slot, time, grace, silence)
+                });
                 let is_leaving = status == JobStatus::Closing
                     || account.is_ending()
                     || facts.is_ordered_away
-                    || account.is_out_of_money(&facts.slot, now, grace);
+                    || matches!(facts.phase, JobPhase::Refused { .. })
+                    || is_given_up;
+                let is_claimed = facts.is_claimed(now);
                 if is_leaving {
-                    return Some(Self::LastReceipt);
+                    return (!is_claimed).then_some(Self::LastReceipt);
                 }
                 if !facts.is_here {
                     return None;
                 }
                 let is_due = account.is_reading_due(now) || account.is_redating_due(now);
-                if is_due && facts.gap.is_none() {
+                if is_due && !is_claimed {
                     return Some(Self::Receipt);
                 }
-                should_pause(account, facts, now)
+                account.pause_reason(&facts.slot).is_some()
             }
             (None, Some(gap)) if facts.is_here => gap.is_long(now),
             (None, _) => return None,
         };
         let is_paused = facts.account.as_ref().is_some_and(JobAccount::is_paused);
+        let is_seen = facts.account.as_ref().is_none_or(JobAccount::was_running);
         match (should_freeze, is_paused, facts.is_frozen) {
             (true, _, Some(true)) if is_paused || facts.account.is_none() => None,
             (true, ..) => Some(Self::Freeze),
-            (false, false, Some(false)) => None,
+            (false, false, Some(false)) if is_seen => None,
             (false, ..) => Some(Self::Thaw),
         }
     }
-}
-
-fn should_pause(account: &JobAccount, facts: &Facts, now: Timestamp) -> bool {
-    account.pause_reason(&facts.slot).is_some()
-        || facts.gap.as_ref().is_some_and(|gap| gap.is_long(now))
 }
 
 async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
     match Need::of(&entry.facts(), now, host) {
         Some(Need::LastReceipt) => finish(host, entry, now).await,
         Some(Need::Receipt) => {
-            let usage = asked(host.ports.engine.usage(&instance(entry))).await?;
-            let signed = host
-                .ledger
-                .step(entry, |account, _| {
-                    let is_paused = account.is_paused();
-                    let found = if is_paused { Sighting::Frozen } else { Sighting::Running };
-                    account.see(now, found(usage));
-                    account.read(now)
-                })
-                .await?;
-            tell(host, entry, signed);
-            let facts = entry.facts();
-            if facts.account.as_ref().is_some_and(|account| should_pause(account, &facts, now)) {
-                freeze(host, entry, now).await?;
+            read(host, entry, now).await?;
+            let Facts { account, slot, .. } = entry.facts();
+            match account.and_then(|account| account.pause_reason(&slot)) {
+                Some(_) => freeze(host, entry, now).await,
+                None => Ok(()),
             }
-            Ok(())
         }
         Some(Need::Freeze) => freeze(host, entry, now).await,
         Some(Need::Thaw) => thaw(host, entry).await,
@@ -173,19 +169,48 @@ async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterErr
     }
 }
 
-/// Bills what was used up to now, and nothing after it.
-async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
-    // A reading that cannot be had keeps nobody from leaving.
-    let usage = asked(host.ports.engine.usage(&instance(entry))).await;
+async fn read(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+    let usage = match asked(host.ports.engine.usage(&instance(entry))).await {
+        Ok(usage) => usage,
+        // Time is billed all the same: a counter that cannot be read is no free service.
+        Err(_) if is_overdue(entry, now) => Usage::default(),
+        Err(error) => return Err(error),
+    };
     let signed = host
         .ledger
         .step(entry, |account, facts| {
-            if facts.gap.is_some() {
-                account.finish_unread(now);
+            if facts.is_claimed(now) {
                 return None;
             }
-            if let (Ok(usage), true, false) = (&usage, facts.is_here, account.is_paused()) {
-                account.see(now, Sighting::Running(*usage));
+            let is_paused = account.is_paused();
+            let found = if is_paused { Sighting::Frozen } else { Sighting::Running };
+            account.see(now, found(usage));
+            account.read(now)
+        })
+        .await?;
+    tell(host, entry, signed);
+    Ok(())
+}
+
+fn is_overdue(entry: &Entry, now: Timestamp) -> bool {
+    entry.facts().account.is_some_and(|account| account.is_reading_overdue(now))
+}
+
+/// Bills what was used up to now, and nothing after it.
+async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+    let id = instance(entry);
+    // A reading that cannot be had keeps nobody from leaving.
+    let phase = asked(host.ports.engine.observe(&id)).await.ok().flatten();
+    let usage = asked(host.ports.engine.usage(&id)).await.unwrap_or_default();
+    let signed = host
+        .ledger
+        .step(entry, |account, _| {
+            match phase.map(|observed| observed.phase) {
+                Some(Phase::Running) if !account.is_paused() => {
+                    account.see(now, Sighting::Running(usage));
+                }
+                Some(Phase::Exited { .. }) => account.see(now, Sighting::Stopped(Some(usage))),
+                _ => {}
             }
             account.finish(now)
         })
@@ -198,12 +223,16 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
 /// Written down before it is done: what is frozen is never billed.
 async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
     let id = instance(entry);
-    let usage = asked(host.ports.engine.usage(&id)).await?;
+    // Without its counters it is frozen all the same.
+    let usage = asked(host.ports.engine.usage(&id)).await.unwrap_or_default();
     let before = entry.facts();
     let was_paused =
         before.account.map_or(before.is_frozen == Some(true), |account| account.is_paused());
     host.ledger
         .step(entry, |account, _| {
+            if !account.is_paused() {
+                account.see(now, Sighting::Running(usage));
+            }
             account.see(now, Sighting::Frozen(usage));
             account.set_paused(true);
             None
@@ -225,14 +254,18 @@ async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
 /// Written down after it was done: a moment that ran for nothing is better than one that was billed and frozen.
 async fn thaw(host: &Host, entry: &Entry) -> Result<(), MeterError> {
     let id = instance(entry);
+    let usage = asked(host.ports.engine.usage(&id)).await?;
     asked(host.ports.engine.freeze(&id, &BTreeSet::new())).await?;
     entry.note(|facts| {
         facts.is_frozen = Some(false);
         false
     });
-    let was_paused = entry.facts().account.is_some_and(|account| account.is_paused());
-    if was_paused && let Some(now) = host.ledger.now() {
-        let usage = asked(host.ports.engine.usage(&id)).await?;
+    let account = entry.facts().account;
+    let was_paused = account.as_ref().is_some_and(JobAccount::is_paused);
+    let is_new = account.is_some_and(|account| !account.was_running());
+    if (was_paused || is_new)
+        && let Some(now) = host.ledger.now()
+    {
         host.ledger
             .step(entry, |account, _| {
                 account.see(now, Sighting::Running(usage));
@@ -240,6 +273,8 @@ async fn thaw(host: &Host, entry: &Entry) -> Result<(), MeterError> {
                 None
             })
             .await?;
+    }
+    if was_paused {
         host.tell(ProviderEvent::Resumed { job: entry.job });
     }
     Ok(())

@@ -84,6 +84,7 @@ fn offer() -> Offer {
         image_size: 1 << 30,
         settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(60) },
         grace: Seconds(60),
+        silence: Seconds(60),
     }
 }
 

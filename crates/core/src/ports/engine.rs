@@ -176,7 +176,7 @@ pub struct Observation {
 }
 
 /// Readings since the instance was started, which never fall while it lives, not even over a crash of the engine. A
-/// resource that this engine does not meter is `None`, never zero.
+/// resource that this engine does not meter, or whose counter it cannot read now, is `None`, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU milliseconds.

@@ -144,11 +144,11 @@ fn the_grace_time_runs_out_for_the_exhausted_alone() {
     let market = Fixture::new();
     let (mut account, receipts) = market.accepted(1, 1);
     let (used_up, grace) = (market.slot(receipts[0].cumulative.units()), Seconds(100));
-    assert!(!account.is_out_of_money(&used_up, at(500), grace), "it is not paused yet");
+    assert!(!account.is_given_up(&used_up, at(500), grace, Seconds(1_000)), "it is not paused yet");
     account.set_paused(true);
-    assert!(!account.is_out_of_money(&used_up, at(159), grace));
-    assert!(account.is_out_of_money(&used_up, at(160), grace));
-    assert!(!account.is_out_of_money(&market.slot(DEPOSIT), at(160), grace));
+    assert!(!account.is_given_up(&used_up, at(159), grace, Seconds(1_000)));
+    assert!(account.is_given_up(&used_up, at(160), grace, Seconds(1_000)));
+    assert!(!account.is_given_up(&market.slot(DEPOSIT), at(160), grace, Seconds(1_000)));
 }
 
 #[test]

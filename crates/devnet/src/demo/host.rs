@@ -144,5 +144,6 @@ fn offer() -> Offer {
         image_size: MAX_IMAGE,
         settle: SettlePolicy { value: TokenAmount::MAX, age: Seconds(3) },
         grace: Seconds::from_hours(24),
+        silence: Seconds::from_hours(7 * 24),
     }
 }

@@ -323,6 +323,25 @@ async fn an_order_is_taken_once() {
 }
 
 #[tokio::test]
+async fn the_jobs_that_were_ordered_about_are_known_to_the_next_process() {
+    let role = Role::new();
+    let journal = role.open();
+    assert_eq!(journal.ordered().await.unwrap(), []);
+    // Neither an account nor a receipt has to be there.
+    for (number, id) in [(3, 1), (1, 2), (3, 2), (3, 1)] {
+        journal.take_order(job(number), B256::repeat_byte(id)).await.unwrap();
+    }
+    drop(journal);
+    assert_eq!(role.open().ordered().await.unwrap(), [job(1), job(3)]);
+
+    let role = Role::new();
+    ended(&role, &[(1, 98, 1), (2, 100, 1)]).await;
+    let journal = role.open();
+    assert!(!journal.forget_closed_before(Timestamp(100)).await.unwrap());
+    assert_eq!(journal.ordered().await.unwrap(), [job(2)]);
+}
+
+#[tokio::test]
 async fn a_method_that_was_begun_ends_though_nobody_waits() {
     let role = Role::new();
     let journal = role.open();

@@ -22,7 +22,7 @@ use crate::{
 const PER_PEER: usize = 32;
 
 /// The most questions that a server takes.
-const IN_ALL: usize = 512;
+const IN_ALL: usize = 4096;
 
 /// The most connections of a peer that a server takes.
 const CONNECTIONS_PER_PEER: usize = 2;

@@ -23,7 +23,8 @@ impl Daemon {
         let mut due: Vec<_> = known.into_iter().filter_map(|job| self.due(job)).collect();
         // Whoever waited longest is next, and what was here before comes before what is new.
         due.sort_by_key(|(job, _)| {
-            self.hostings.get(job).map(|hosting| (!hosting.is_found, hosting.tried_at))
+            let key = |hosting: &Hosting| (!hosting.is_found, hosting.tried_at);
+            self.hostings.get(job).map_or((true, None), key)
         });
         for (job, duty) in due {
             if self.may_start(job, duty, now) {
@@ -85,6 +86,7 @@ impl Daemon {
             presence,
             is_refused: is_refused || (facts.is_ordered_away && facts.account.is_none()),
             account: facts.account.as_ref(),
+            missing_since: facts.missing_since(),
             policy: &self.host.offer.settle,
             head,
             now,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use roadstead_core::{
@@ -19,6 +22,20 @@ pub(crate) struct Entry {
     /// Held while the account is changed.
     pub(super) turn: tokio::sync::Mutex<Turn>,
     revision: watch::Sender<u64>,
+    /// How many questions are kept open.
+    holds: AtomicUsize,
+}
+
+/// The most questions about one job that are kept open at once.
+const MAX_HOLDS: usize = 4;
+
+/// A place among the questions that are kept open.
+pub(crate) struct Hold<'a>(&'a AtomicUsize);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Whose turn it is to change the account, and what of it is half way.
@@ -32,6 +49,8 @@ pub(super) struct Turn {
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) terms: Terms,
+    /// The block that opened it.
+    pub(crate) opened_in: u64,
     /// Its slot on chain; absent where its opening was undone.
     pub(crate) slot: Job,
     /// Whether its close cannot be undone any more: its account stays as it is.
@@ -43,12 +62,16 @@ pub(crate) struct Facts {
     pub(crate) account: Option<JobAccount>,
     /// Whether its instance is there to be metered.
     pub(crate) is_here: bool,
+    /// When its instance was last seen to run by this process.
+    pub(crate) seen_running_at: Option<Timestamp>,
     /// Whether the engine has frozen it for money; `None` where that is not known.
     pub(crate) is_frozen: Option<bool>,
-    /// Whether it was ordered away before it had an account.
+    /// Whether its publisher ordered it away.
     pub(crate) is_ordered_away: bool,
-    /// That receipts were signed which the journal does not have.
+    /// Where there is no account: that receipts were, or may have been, signed which the journal does not have.
     pub(crate) gap: Option<Gap>,
+    /// Where there is one: that somebody says to hold newer receipts.
+    pub(crate) claim: Option<Claim>,
     /// Why its agent does not accept a receipt.
     pub(crate) refusal: Option<ReceiptRefusal>,
 }
@@ -58,7 +81,19 @@ pub(crate) struct Facts {
 pub(crate) struct Gap {
     pub(crate) tariff: Tariff,
     pub(crate) since: Timestamp,
+    /// Whether some were signed for sure. Otherwise it does if the job's signer holds none.
+    pub(crate) is_sure: bool,
 }
+
+/// Somebody says to hold newer receipts than the journal. For a minute nothing is signed, so that they can be shown; they
+/// count whenever they are. Shown or not, the claim is not believed again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    since: Timestamp,
+}
+
+/// How long the receipts of a claim are waited for, in chain time.
+const CLAIM_PATIENCE: Seconds = Seconds(60);
 
 /// Whether an instance is the one that was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +109,12 @@ impl Entry {
         job: JobId,
         record: &JobRecord,
         account: Option<JobAccount>,
+        is_ordered_away: bool,
         epoch: u64,
     ) -> Self {
         let facts = Facts {
             terms: record.terms().clone(),
+            opened_in: record.opened_in().number,
             slot: record.job(),
             is_over: false,
             opened_at: record.opened_at(),
@@ -85,13 +122,16 @@ impl Entry {
             urls: BTreeMap::new(),
             account,
             is_here: false,
+            seen_running_at: None,
             is_frozen: None,
-            is_ordered_away: false,
+            is_ordered_away,
             gap: None,
+            claim: None,
             refusal: None,
         };
         let revision = watch::Sender::new(epoch);
-        Self { job, facts: Mutex::new(facts), turn: Default::default(), revision }
+        let (facts, turn, holds) = (Mutex::new(facts), Default::default(), AtomicUsize::new(0));
+        Self { job, facts, turn, revision, holds }
     }
 
     /// What is known.
@@ -107,9 +147,42 @@ impl Entry {
         }
     }
 
+    /// A place to keep a question open, if there is one; nothing happens any more to a job that is over.
+    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
+        if self.facts().is_over {
+            return None;
+        }
+        let hold = Hold(&self.holds);
+        let before = self.holds.fetch_add(1, Ordering::AcqRel);
+        (before < MAX_HOLDS).then_some(hold)
+    }
+
     /// Tells of changes.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+}
+
+impl Facts {
+    /// Whether nothing is to be signed for now, because somebody may be about to show newer receipts.
+    pub(crate) fn is_claimed(&self, now: Timestamp) -> bool {
+        self.claim.is_some_and(|claim| now.since(claim.since) < CLAIM_PATIENCE)
+    }
+
+    /// Since when receipts are missed that were signed for sure.
+    pub(crate) fn missing_since(&self) -> Option<Timestamp> {
+        self.gap.filter(|gap| gap.is_sure).map(|gap| gap.since)
+    }
+
+    /// Whether receipts should be given back.
+    pub(crate) fn wants_receipts(&self, now: Timestamp) -> bool {
+        self.missing_since().is_some() || self.is_claimed(now)
+    }
+}
+
+impl Claim {
+    pub(crate) const fn made_at(since: Timestamp) -> Self {
+        Self { since }
     }
 }
 

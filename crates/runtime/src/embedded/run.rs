@@ -5,7 +5,7 @@
 //! lock           locked by the shim for its whole life
 //! state.json     written by the shim once the container runs
 //! reasons.json   why it is frozen, written by the engine; absent without a reason
-//! counters       bytes in and out, written by the shim as they pass
+//! counters       bytes in and out, written by the shim as they pass; absent or empty before the first
 //! output         pipe that the container writes its output to
 //! log, log.1     its newest output
 //! exit.json      how it ended, with the last readings; written by the shim, or by the engine where the shim died
@@ -18,7 +18,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     net::SocketAddr,
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     control_group::{ControlGroup, Hierarchies},
-    files::{FileError, failed, read_json, write_json},
+    files::{FileError, failed, read_bounded, read_json, write_json},
     process::ProcessId,
 };
 
@@ -173,13 +173,14 @@ impl RunFolder {
         Ok(ControlGroup::new(Hierarchies::read()?, &record.control_group))
     }
 
-    /// What the instance used up to now.
+    /// What the instance used up to now, as far as it can be read.
     pub(crate) fn usage(&self, state: &State, group: &ControlGroup) -> Usage {
-        let counters = Counters::read(&self.path);
+        // An instance must be able to end without its bytes, and its CPU time is worth knowing without them.
+        let bytes = Counters::read(&self.path).ok();
         Usage {
-            cpu: group.cpu().map(|cpu| cpu.saturating_sub(state.cpu_at_start)),
-            network_in: Some(counters.0),
-            network_out: Some(counters.1),
+            cpu: group.cpu().and_then(|cpu| cpu.checked_sub(state.cpu_at_start)),
+            network_in: bytes.map(|(incoming, _)| incoming),
+            network_out: bytes.map(|(_, outgoing)| outgoing),
         }
     }
 
@@ -215,6 +216,9 @@ const KILLED: i32 = 137;
 const REASONS: [(FreezeReason, &str); 2] =
     [(FreezeReason::Debt, "debt"), (FreezeReason::Idle, "idle")];
 
+/// The bytes of both numbers.
+const COUNTERS: u64 = 16;
+
 /// The bytes that passed, in a file that stays when the process that counts them is killed.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -225,10 +229,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Goes on counting where the file in `folder` ends, at zero where there is none.
+    /// Goes on counting where the file in `folder` ends, at zero where there is none. An error where it cannot be read:
+    /// what it holds would be written over.
     pub(crate) fn open(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join("counters");
-        let (incoming, outgoing) = Self::read(folder);
+        let (incoming, outgoing) = Self::read(folder)?;
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(failed("open", &path))?;
@@ -236,13 +241,19 @@ impl Counters {
     }
 
     /// Bytes in and out so far.
-    pub(crate) fn read(folder: &Path) -> (u64, u64) {
-        let content = fs::read(folder.join("counters")).unwrap_or_default();
-        let number = |at: usize| {
-            let bytes = content.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
-        (number(0), number(8))
+    pub(crate) fn read(folder: &Path) -> Result<(u64, u64), FileError> {
+        let path = folder.join("counters");
+        let content = read_bounded(&path, COUNTERS)?.unwrap_or_default();
+        if content.is_empty() {
+            return Ok((0, 0));
+        }
+        let (numbers, rest) = content.as_chunks();
+        match (numbers, rest) {
+            ([incoming, outgoing], []) => {
+                Ok((u64::from_le_bytes(*incoming), u64::from_le_bytes(*outgoing)))
+            }
+            _ => Err(FileError::new("understand", &path, io::ErrorKind::InvalidData)),
+        }
     }
 
     pub(crate) const fn add_incoming(&mut self, bytes: usize) {
@@ -269,22 +280,54 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn counters_go_on_in_another_process() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(Counters::read(home.path()), (0, 0));
+        assert_eq!(Counters::read(home.path()).unwrap(), (0, 0));
         let mut counters = Counters::open(home.path()).unwrap();
         counters.add_incoming(5);
         counters.add_outgoing(7);
-        assert_eq!(Counters::read(home.path()), (0, 0), "not shown yet");
+        assert_eq!(Counters::read(home.path()).unwrap(), (0, 0), "not shown yet");
         counters.publish().unwrap();
         drop(counters);
         let mut counters = Counters::open(home.path()).unwrap();
         counters.add_incoming(1);
         counters.publish().unwrap();
-        assert_eq!(Counters::read(home.path()), (6, 7));
+        assert_eq!(Counters::read(home.path()).unwrap(), (6, 7));
+    }
+
+    #[test]
+    fn counters_that_cannot_be_read_are_not_zero() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("counters");
+        let group = ControlGroup::new(Hierarchies::Unified(home.path().to_owned()), "/");
+        let init = ProcessId::of(rustix::process::getpid()).unwrap();
+        let state = State { init, cpu_at_start: 400, ports: BTreeMap::new() };
+        let folder = RunFolder::new(home.path().to_owned());
+        let bytes = || {
+            let usage = folder.usage(&state, &group);
+            (usage.network_in, usage.network_out)
+        };
+        for damaged in [&[1; 8][..], &[1; 15], &[1; 17], &[0; 4_096]] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(bytes(), (None, None), "{}", damaged.len());
+            Counters::open(home.path()).unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), damaged, "it is left as it was");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(bytes(), (None, None));
+        // The last readings are those that there are.
+        fs::write(home.path().join("cpu.stat"), "usage_usec 1500000\n").unwrap();
+        assert_eq!(folder.usage(&state, &group).cpu, Some(1_100));
+        fs::write(home.path().join("cpu.stat"), "usage_usec 300000\n").unwrap();
+        assert_eq!(folder.usage(&state, &group).cpu, None, "less than before it began");
+        fs::write(home.path().join("cpu.stat"), "usage_usec \n").unwrap();
+        assert_eq!(folder.usage(&state, &group).cpu, None);
     }
 
     #[test]

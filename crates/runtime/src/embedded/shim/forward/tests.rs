@@ -44,11 +44,11 @@ impl Loop {
     /// Turns until so much went to the service.
     fn until_incoming(&mut self, bytes: u64) {
         let home = self.home.path().to_owned();
-        self.until(|_| Counters::read(&home).0 == bytes);
+        self.until(|_| Counters::read(&home).unwrap().0 == bytes);
     }
 
     fn counted(&self) -> (u64, u64) {
-        Counters::read(self.home.path())
+        Counters::read(self.home.path()).unwrap()
     }
 }
 
