@@ -251,3 +251,148 @@ impl fmt::Display for JobPhase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::Address;
+    use roadstead_types::{
+        Bill, PeerId, Receipt, Resources, Session, Signature, Timestamp, Voucher,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+    /// A message has exactly this form, as it is documented.
+    fn assert_form<T: Serialize + for<'a> Deserialize<'a> + PartialEq + fmt::Debug>(
+        message: &T,
+        form: &Value,
+    ) {
+        assert_eq!(&serde_json::to_value(message).unwrap(), form);
+        let text = serde_json::to_string(form).unwrap();
+        assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), message);
+    }
+
+    fn zeros(bytes: usize) -> String {
+        format!("0x{}", "00".repeat(bytes))
+    }
+
+    fn signature() -> Signature {
+        Signature([0; 65])
+    }
+
+    fn receipt() -> (SignedReceipt, Value) {
+        let receipt = Receipt {
+            job: JobId::default(),
+            seq: 1,
+            from: Timestamp(2),
+            to: Timestamp(3),
+            total: Resources::from_fn(|_| 4),
+            cumulative: TokenAmount::new(7).unwrap(),
+            prev: B256::ZERO,
+        };
+        let total = json!({
+            "cpu": 4, "memory": 4, "storage": 4, "network_in": 4, "network_out": 4, "accelerator": 4,
+        });
+        let form = json!({
+            "receipt": {
+                "job": zeros(32), "seq": 1, "from": 2, "to": 3, "total": total,
+                "cumulative": 7, "prev": zeros(32),
+            },
+            "signature": zeros(65),
+        });
+        (SignedReceipt { receipt, signature: signature() }, form)
+    }
+
+    fn voucher() -> (Voucher, Value) {
+        let cumulative = TokenAmount::new(7).unwrap();
+        let bill = Bill { cumulative, until: Timestamp(3), usage_root: B256::ZERO };
+        let form = json!({
+            "bill": {"cumulative": 7, "until": 3, "usage_root": zeros(32)}, "signature": zeros(65),
+        });
+        (Voucher { bill, signature: signature() }, form)
+    }
+
+    #[test]
+    fn requests_have_their_documented_form() {
+        assert_form(&Request::Profile, &json!("profile"));
+        let session = Session {
+            subject: Address::ZERO,
+            peer: PEER.parse::<PeerId>().unwrap(),
+            provider: Address::ZERO,
+            expiry: Timestamp(9),
+            nonce: B256::ZERO,
+        };
+        let hello = Request::Hello(SignedSession { session, signature: signature() });
+        let form = json!({"hello": {
+            "session": {
+                "subject": zeros(20), "peer": PEER, "provider": zeros(20), "expiry": 9,
+                "nonce": zeros(32),
+            },
+            "signature": zeros(65),
+        }});
+        assert_form(&hello, &form);
+
+        let ((voucher, voucher_form), (receipt, receipt_form)) = (voucher(), receipt());
+        let job = JobId::default();
+        let accepted = TokenAmount::ZERO;
+        let refusal = ReceiptRefusal { seq: 6, code: RefusalCode::Growth, accepted };
+        let sync = JobSync {
+            job,
+            head: Some((5, B256::ZERO)),
+            voucher: Some(voucher),
+            refusal: Some(refusal),
+            known: Some(u64::MAX),
+        };
+        let form = json!({"sync": {
+            "job": zeros(32), "head": [5, zeros(32)], "voucher": voucher_form,
+            "refusal": {"seq": 6, "code": "growth", "accepted": 0}, "known": u64::MAX,
+        }});
+        assert_form(&Request::Sync(sync), &form);
+        let little: Request = serde_json::from_value(json!({"sync": {"job": zeros(32)}})).unwrap();
+        assert!(matches!(little, Request::Sync(JobSync { head: None, known: None, .. })));
+        let more = json!({"sync": {"job": zeros(32), "surprise": 1}});
+        assert!(serde_json::from_value::<Request>(more).is_err());
+
+        let restore = Restore { job, receipts: vec![receipt], more: true, voucher: None };
+        let form = json!({"restore": {
+            "job": zeros(32), "receipts": [receipt_form], "more": true, "voucher": null,
+        }});
+        assert_form(&Request::Restore(restore), &form);
+        let order = Order { job, id: B256::ZERO, kind: OrderKind::Close };
+        let form = json!({"order": {"job": zeros(32), "id": zeros(32), "kind": "close"}});
+        assert_form(&Request::Order(order), &form);
+    }
+
+    #[test]
+    fn responses_have_their_documented_form() {
+        assert_form(&Response::Welcome, &json!("welcome"));
+        assert_form(&Response::Denied(Denial::Busy), &json!({"denied": "busy"}));
+        assert_form(&Response::Profile("{}".into()), &json!({"profile": "{}"}));
+        let (receipt, receipt_form) = receipt();
+        let state = State {
+            job: JobId::default(),
+            revision: 1,
+            phase: JobPhase::Fetching { done: 1, total: None },
+            urls: [(80, "http://127.0.0.1:80".to_owned())].into(),
+            receipts: vec![receipt],
+            more: false,
+            restore: true,
+            acked: Some(0),
+            deposit: TokenAmount::ZERO,
+            paid: TokenAmount::ZERO,
+            owed: TokenAmount::ZERO,
+            runway: Seconds(5),
+            note: None,
+        };
+        let form = json!({"state": {
+            "job": zeros(32), "revision": 1,
+            "phase": {"phase": "fetching", "done": 1, "total": null},
+            "urls": {"80": "http://127.0.0.1:80"}, "receipts": [receipt_form], "more": false,
+            "restore": true, "acked": 0, "deposit": 0, "paid": 0, "owed": 0, "runway": 5,
+            "note": null,
+        }});
+        assert_form(&Response::State(Box::new(state)), &form);
+    }
+}

@@ -224,8 +224,8 @@ pub enum DemoError {
         /// How long it was waited for.
         within: Duration,
     },
-    /// The provider's daemon ended while something was waited for.
-    #[error("the provider's daemon ended without a word")]
+    /// The provider's daemon or the publisher's agent ended while it was waited for.
+    #[error("the provider's daemon or the publisher's agent ended without a word")]
     Gone,
     /// The sums do not add up.
     #[error("the books do not balance: {what} is {found}, {expected} was expected")]
@@ -317,8 +317,11 @@ async fn play(
     let renter = Renter::start(&local, &config.folder, report.clone()).await?;
     let rented = renter.rent(config, host.deployed(), stop, clock, &report).await;
     let ended = renter.shutdown().await;
-    let rented = rented?;
-    ended?;
+    let rented = match (rented, ended) {
+        // An agent that ended says why.
+        (Err(DemoError::Gone), Err(error)) => return Err(error),
+        (rented, ended) => rented.and_then(|rented| ended.map(|()| rented))?,
+    };
     host.check_empty().await?;
     Ok(DemoReport::new(&config.chain, &local.market, &rented, clock))
 }

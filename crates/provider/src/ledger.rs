@@ -343,6 +343,11 @@ impl Ledger {
         usage: Option<Usage>,
     ) -> Result<(), LedgerError> {
         let (Some(entry), Some(now)) = (self.entry(job), self.now()) else { return Ok(()) };
+        // Whatever was read of it before is of the life that is over.
+        entry.note(|facts| {
+            facts.is_here = false;
+            false
+        });
         self.step(&entry, |account, facts| {
             // It ran up to when it was last seen; its counters are the last ones.
             if let (Some(seen_at), false) = (facts.seen_running_at, account.is_paused()) {
@@ -353,7 +358,6 @@ impl Ledger {
         })
         .await?;
         entry.note(|facts| {
-            facts.is_here = false;
             facts.seen_running_at = None;
             false
         });

@@ -179,7 +179,7 @@ async fn read(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterErr
     let signed = host
         .ledger
         .step(entry, |account, facts| {
-            if facts.is_claimed(now) {
+            if facts.is_claimed(now) || !facts.is_here {
                 return None;
             }
             let is_paused = account.is_paused();
@@ -229,11 +229,13 @@ async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
     let was_paused =
         before.account.map_or(before.is_frozen == Some(true), |account| account.is_paused());
     host.ledger
-        .step(entry, |account, _| {
-            if !account.is_paused() {
+        .step(entry, |account, facts| {
+            if facts.is_here && !account.is_paused() {
                 account.see(now, Sighting::Running(usage));
             }
-            account.see(now, Sighting::Frozen(usage));
+            if facts.is_here {
+                account.see(now, Sighting::Frozen(usage));
+            }
             account.set_paused(true);
             None
         })
@@ -267,8 +269,10 @@ async fn thaw(host: &Host, entry: &Entry) -> Result<(), MeterError> {
         && let Some(now) = host.ledger.now()
     {
         host.ledger
-            .step(entry, |account, _| {
-                account.see(now, Sighting::Running(usage));
+            .step(entry, |account, facts| {
+                if facts.is_here {
+                    account.see(now, Sighting::Running(usage));
+                }
                 account.set_paused(false);
                 None
             })
