@@ -27,9 +27,21 @@ impl ProcessId {
         self.number
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs. What cannot be read, as where descriptors have run out, is no reason to think that it ended.
     pub(crate) fn is_alive(self) -> bool {
-        Pid::from_raw(self.number).and_then(Self::of) == Some(self)
+        self.is_described(fs::read_to_string(format!("/proc/{}/stat", self.number)), boot())
+    }
+
+    fn is_described(self, stat: io::Result<String>, boot: Option<u64>) -> bool {
+        match stat {
+            Ok(stat) => {
+                start_of_living(&stat) == Some(self.start) && boot.is_none_or(|b| b == self.boot)
+            }
+            Err(error) => {
+                error.kind() != io::ErrorKind::NotFound
+                    && error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error())
+            }
+        }
     }
 
     /// How it ended, as `wait` tells it, while nobody has waited for it yet; `None` before and after.
@@ -91,6 +103,18 @@ mod tests {
 
     fn number(child: &std::process::Child) -> Pid {
         Pid::from_raw(child.id().try_into().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_not_ended() {
+        let id = ProcessId::of(rustix::process::getpid()).unwrap();
+        let failed = |errno: rustix::io::Errno| Err(errno.into());
+        assert!(id.is_described(failed(rustix::io::Errno::MFILE), boot()));
+        assert!(!id.is_described(failed(rustix::io::Errno::NOENT), boot()));
+        assert!(!id.is_described(failed(rustix::io::Errno::SRCH), boot()));
+        let stat = || fs::read_to_string("/proc/self/stat");
+        assert!(id.is_described(stat(), None));
+        assert!(!id.is_described(stat(), Some(id.boot.wrapping_add(1))));
     }
 
     #[test]
