@@ -48,6 +48,8 @@ fn two_demonstrations_at_once_balance_their_books_and_leave_nothing() {
         let output = finish(demo);
         assert!(output.status.success(), "{}", standard_error(&output));
         assert_complete(&json(&output), "embedded");
+        let said = standard_error(&output);
+        assert!(!said.contains("will ask again") && !said.contains("top it up"), "{said}");
         assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
     }
     assert!(roadstead.files().is_empty(), "{:?}", roadstead.files());

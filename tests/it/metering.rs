@@ -224,6 +224,25 @@ async fn a_job_without_money_is_ended_after_the_grace_time() {
 }
 
 #[tokio::test]
+async fn a_job_whose_bills_nobody_accepts_is_kept_for_a_while_and_then_ended() {
+    let mut rent = Rent::start(1_000_000).await;
+    for seq in 0..2 {
+        rent.interval().await;
+        rent.signs(seq).await;
+    }
+    rent.daemon.until(paused).await;
+    rent.market.pass(3_700).await;
+    rent.market.pass(INTERVAL).await;
+    assert_eq!(rent.market.engine.instances().await.unwrap(), [rent.instance()]);
+    rent.market.pass(3_600).await;
+    rent.daemon.until(|event| matches!(event, ProviderEvent::Removed { .. })).await;
+    assert_eq!(rent.market.engine.instances().await.unwrap(), []);
+    let state = rent.publisher.reader.job(rent.plan.key.job).await.unwrap();
+    assert_eq!((state.status(), state.paid), (JobStatus::Open, rent.plan.terms.start_fee));
+    rent.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn without_an_agent_the_last_voucher_is_waited_for_and_the_rest_is_left() {
     let mut rent = Rent::start(1_000_000).await;
     let mut agent = Following::start(&rent.market).await;
