@@ -9,7 +9,8 @@
 //!  nonce ──> sign ──> write down ──failed──> Intent
 //!              ^          │
 //!              │          v
-//!              │  ┌───> send ──refused──> Chain
+//!              │  ┌───> send ──refused──> forget ──> Chain
+//!              │  │       │ ── no word whether it was taken ──> Chain
 //!              │  │       │
 //!              │  │       v
 //!              │  │     wait ── in a block ──> forget ──> Mined
@@ -18,12 +19,19 @@
 //!              └──────────┘ too long: the same nonce with a higher fee
 //!
 //!  resume: each nonce that is written down ── used already ──> forget
-//!                                          └─ not yet ──> send, with the bytes that were signed
+//!                                          └─ not yet ──> send, with the bytes that were signed ──> wait
+//!                                                           └─ offers too little ──> the same nonce with a higher fee
 //! ```
 //!
 //! There must be one `Account` per key. The nonce is asked for and its transaction sent in one turn, so calls made at
 //! once go out in order. It is never remembered: a nonce that was counted here would be wrong after a reorganisation,
 //! or when the same key is used elsewhere, and the transactions after the gap would wait for ever.
+//!
+//! A call that the node refused did not take effect and never will: what was signed for it is forgotten. Without the
+//! node's word that it has not got the transaction, it may take effect, at the latest by the next `resume`.
+//!
+//! `resume` waits for each nonce as a call waits for its block, ten minutes at most, and stops at the first that is not
+//! mined by then; what is left stays written down for the next one.
 //!
 //! What was signed is durable where the account has [`Intents`]: a crash, or a call that is dropped, after `write down`
 //! leaves it to the next `resume`, which sends it. Without them a crash loses everything here, and the caller asks the
@@ -67,6 +75,9 @@ const RAISE_AFTER: Duration = Duration::from_secs(30);
 /// The most gas one transaction may use (EIP-7825).
 const MAX_GAS: u64 = 1 << 24;
 
+/// What nodes say of a transaction that offers too little.
+const TOO_LITTLE: [&str; 4] = ["underpriced", "block base fee", "fee too low", "feetoolow"];
+
 /// One key on one chain. Cheap to clone; clones take turns.
 #[derive(Clone)]
 pub struct Account {
@@ -102,6 +113,22 @@ struct Sent {
     offer: TxEip1559,
     /// Every form in which it was signed, that of the offer last. One of them is mined.
     forms: Vec<TxEnvelope>,
+}
+
+/// Why the node did not take a transaction.
+struct NotTaken {
+    error: RpcError<TransportErrorKind>,
+    /// The node said so itself, and that it has not got it. Otherwise it may have it.
+    is_refused: bool,
+}
+
+impl NotTaken {
+    /// Whether a higher fee may help. Nodes have no code for that, and each its own words.
+    fn is_underpriced(&self) -> bool {
+        let said = self.error.as_error_resp().filter(|_| self.is_refused);
+        let said = said.map(|response| response.message.to_lowercase());
+        said.is_some_and(|said| TOO_LITTLE.iter().any(|words| said.contains(words)))
+    }
 }
 
 impl Account {
@@ -187,7 +214,12 @@ impl Account {
         };
         let form = self.sign(&offer);
         self.intend(draft.name, nonce, &form).await?;
-        self.hand_over(&form).await.map_err(failed(draft.name, "eth_sendRawTransaction"))?;
+        if let Err(NotTaken { error, is_refused }) = self.hand_over(&form).await {
+            if is_refused {
+                self.take_back(nonce, &form).await;
+            }
+            return Err(failed(draft.name, "eth_sendRawTransaction")(error));
+        }
         tracing::debug!(call = draft.name, transaction = %form.tx_hash(), nonce, "sent");
         Ok(Sent { name: draft.name, call: draft.name.to_owned(), offer, forms: vec![form] })
     }
@@ -212,23 +244,23 @@ impl Account {
     }
 
     /// Gives a transaction to the node. One that the node has already counts as taken.
-    async fn hand_over(&self, form: &TxEnvelope) -> Result<(), RpcError<TransportErrorKind>> {
+    async fn hand_over(&self, form: &TxEnvelope) -> Result<(), NotTaken> {
         let sent = self.connection.provider().send_raw_transaction(&form.encoded_2718()).await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(_) if self.knows(form).await => Ok(()),
-            Err(error) => Err(error),
+        let Err(error) = sent else { return Ok(()) };
+        match self.find(form).await {
+            Ok(true) => Ok(()),
+            found => Err(NotTaken { is_refused: found.is_ok() && error.is_error_resp(), error }),
         }
     }
 
     /// Whether the node has the transaction, in a block or waiting.
-    async fn knows(&self, form: &TxEnvelope) -> bool {
+    async fn find(&self, form: &TxEnvelope) -> Result<bool, RpcError<TransportErrorKind>> {
         let found = self.connection.provider().get_transaction_by_hash(*form.tx_hash()).await;
-        found.is_ok_and(|found| found.is_some())
+        found.map(|found| found.is_some())
     }
 
-    /// Gives the node the newest form that it takes.
-    async fn hand_over_any(&self, sent: &Sent) -> Result<(), RpcError<TransportErrorKind>> {
+    /// Gives the node the newest form that it takes. Where it takes none, it is the newest that counts.
+    async fn hand_over_any(&self, sent: &Sent) -> Result<(), NotTaken> {
         let mut refused = Ok(());
         for form in sent.forms.iter().rev() {
             match self.hand_over(form).await {
@@ -247,7 +279,7 @@ impl Account {
         loop {
             let newest = &sent.forms[sent.forms.len() - 1];
             let transaction = *newest.tx_hash();
-            let is_lost = !self.knows(newest).await;
+            let is_lost = !self.find(newest).await.unwrap_or(false);
             // Asked before the receipts, so that a block in between is not taken for somebody else's.
             let is_used = is_lost && self.is_used(nonce).await.unwrap_or(false);
             let receipt = self.receipt(sent).await;
@@ -286,14 +318,14 @@ impl Account {
         None
     }
 
-    /// Offers more for the same nonce. Where that fails, the old offer still stands.
-    async fn raise(&self, sent: &mut Sent) {
-        let Ok(now) = self.fees(sent.name).await else { return };
+    /// Offers more for the same nonce. Where the node does not take that, the old offer still stands.
+    async fn raise(&self, sent: &mut Sent) -> bool {
+        let Ok(now) = self.fees(sent.name).await else { return false };
         let offered = Eip1559Estimation {
             max_fee_per_gas: sent.offer.max_fee_per_gas,
             max_priority_fee_per_gas: sent.offer.max_priority_fee_per_gas,
         };
-        let Some(fees) = fees::raised(offered, now) else { return };
+        let Some(fees) = fees::raised(offered, now) else { return false };
         let offer = TxEip1559 {
             max_fee_per_gas: fees.max_fee_per_gas,
             max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
@@ -304,7 +336,7 @@ impl Account {
         if let Err(error) = self.intend(&sent.call, nonce, &form).await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, nonce, "no more is offered");
-            return;
+            return false;
         }
         let transaction = *form.tx_hash();
         let accepted = self.hand_over(&form).await.is_ok();
@@ -316,6 +348,7 @@ impl Account {
         if accepted {
             sent.offer = offer;
         }
+        accepted
     }
 }
 

@@ -7,14 +7,17 @@
 //!        └── two receipts with one number ──> no more vouchers, for good
 //! ```
 //!
+//! A receipt that is not accepted is kept all the same, with the voucher for what of it is: its number is as used up as
+//! that of one that was accepted.
+//!
 //! A voucher is a function of the receipt and of what may be spent, and signing is deterministic (RFC 6979): agents that
 //! see the same receipts sign the same bytes, and one that lost everything signs them again.
 
 use alloy_primitives::{Address, B256};
-use roadstead_abi::{receipt_digest, recover};
+use roadstead_abi::{receipt_digest, receipt_root, recover};
 use roadstead_types::{
-    Bill, Domain, JobId, Resource, Resources, Seconds, SignedReceipt, Tariff, Terms, Timestamp,
-    TokenAmount, Voucher,
+    Bill, Domain, JobId, Receipt, Resource, Resources, Seconds, SignedReceipt, Tariff, Terms,
+    Timestamp, TokenAmount, Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,9 @@ use crate::{
 /// How far a provider's clock may be ahead.
 pub const MAX_AHEAD: Seconds = Seconds(60);
 
+/// More receipts than an honest provider makes are so many, and twice as many as there were intervals.
+const MANY_RECEIPTS: u64 = 64;
+
 /// One job of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +42,12 @@ pub struct Follower {
     head: Option<ReceiptHead>,
     voucher: Option<Voucher>,
     refusal: Option<ReceiptRefusal>,
+    /// The receipt after the head, where the provider signed one that is not accepted.
+    refused: Option<SignedReceipt>,
+    /// Where the first receipt begins.
+    begun: Option<Timestamp>,
+    /// Whether the job is over and no receipt is missing.
+    is_complete: bool,
 }
 
 /// What a receipt is judged by.
@@ -79,15 +91,31 @@ pub enum Verdict {
 }
 
 impl Circumstances<'_> {
-    const fn shortage_code(&self) -> RefusalCode {
-        if self.is_deposit { RefusalCode::Deposit } else { RefusalCode::Limit }
+    /// Why no more than `most` is accepted.
+    fn shortage_code(&self, most: TokenAmount) -> RefusalCode {
+        if most < self.limit {
+            RefusalCode::Rate
+        } else if self.is_deposit {
+            RefusalCode::Deposit
+        } else {
+            RefusalCode::Limit
+        }
     }
 }
 
 impl Follower {
     /// A job of which no receipt was seen.
     pub const fn new(job: JobId, tariff: Tariff) -> Self {
-        Self { job, tariff, head: None, voucher: None, refusal: None }
+        Self {
+            job,
+            tariff,
+            head: None,
+            voucher: None,
+            refusal: None,
+            refused: None,
+            begun: None,
+            is_complete: false,
+        }
     }
 
     /// Which job.
@@ -113,6 +141,27 @@ impl Follower {
     /// Why the receipt after the head is not accepted.
     pub const fn refusal(&self) -> Option<&ReceiptRefusal> {
         self.refusal.as_ref()
+    }
+
+    /// The receipt after the head, where the provider signed one that is not accepted as it is.
+    pub const fn refused(&self) -> Option<&SignedReceipt> {
+        self.refused.as_ref()
+    }
+
+    /// That receipt, where the newest voucher is for what of it is right.
+    pub fn disputed(&self) -> Option<&SignedReceipt> {
+        let root = self.voucher.map(|voucher| voucher.bill.usage_root);
+        self.refused.as_ref().filter(|signed| Some(receipt_root(&signed.receipt)) == root)
+    }
+
+    /// Whether the job is over and no receipt is missing.
+    pub const fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Notes whether the job is over and no receipt is missing.
+    pub const fn set_complete(&mut self, is_complete: bool) {
+        self.is_complete = is_complete;
     }
 
     /// Whether nothing is signed any more.
@@ -153,20 +202,43 @@ impl Follower {
             Some(_) => return refuse(RefusalCode::Equivocation),
             None => {}
         }
-        let (seq, prev, from, total) = match &self.head {
-            Some(head) => (head.seq.checked_add(1), head.root, head.to, head.total),
-            None => (Some(0), self.job.0, receipt.from, Resources::default()),
+        let refused = self.refused.as_ref().map(|refused| &refused.receipt);
+        if refused.is_some_and(|it| it.seq == receipt.seq && receipt_root(it) != found.root) {
+            return refuse(RefusalCode::Equivocation);
+        }
+        let (prev, total) = match &self.head {
+            Some(head) => (head.root, head.total),
+            None => (self.job.0, Resources::default()),
         };
-        if Some(receipt.seq) != seq || receipt.prev != prev {
+        if Some(receipt.seq) != self.next() || receipt.prev != prev {
             return refuse(RefusalCode::Order);
         }
-        // An opening that a reorganisation moved to a later block takes nothing back that was signed before.
-        let is_early = receipt.from.after(MAX_AHEAD) < given.opened_at;
-        let is_late = receipt.to > given.now.after(MAX_AHEAD);
-        if receipt.from != from || receipt.to <= receipt.from || is_early || is_late {
+        if !self.is_timely(receipt, given) {
             return refuse(RefusalCode::Time);
         }
         self.judge_usage(signed, &found, &total, given)
+    }
+
+    /// The number of the receipt after the head.
+    fn next(&self) -> Option<u32> {
+        self.head.as_ref().map_or(Some(0), |head| head.seq.checked_add(1))
+    }
+
+    /// Whether a receipt joins the one before, lies between the opening and now, and is not one of too many.
+    fn is_timely(&self, receipt: &Receipt, given: &Circumstances<'_>) -> bool {
+        // An opening that a reorganisation moved to a later block takes nothing back that was signed before: only the
+        // first receipt is measured by it.
+        let joins = match &self.head {
+            Some(head) => receipt.from == head.to,
+            None => receipt.from.after(MAX_AHEAD) >= given.opened_at,
+        };
+        let begun = self.begun.unwrap_or(receipt.from).min(given.opened_at);
+        let interval = u64::from(self.tariff.interval.0.max(1));
+        let most = 2 * u64::from(receipt.to.since(begun).0) / interval + MANY_RECEIPTS;
+        joins
+            && receipt.from < receipt.to
+            && receipt.to <= given.now.after(MAX_AHEAD)
+            && u64::from(receipt.seq) <= most
     }
 
     fn judge_usage(
@@ -200,7 +272,8 @@ impl Follower {
         } else {
             None
         };
-        let most = self.most_at(receipt.to, given).max(floor);
+        let allowed = self.most_at(receipt.to, given);
+        let most = allowed.max(floor);
         if let Some((code, right)) = wrong {
             let accepted = right.min(receipt.cumulative).min(most).max(floor);
             return Verdict::Refused {
@@ -209,7 +282,7 @@ impl Follower {
             };
         }
         let accepted = receipt.cumulative.min(most);
-        let code = given.shortage_code();
+        let code = given.shortage_code(allowed);
         let shortage = (accepted < receipt.cumulative).then(|| short(code, accepted));
         Verdict::Accepted { bill: bill(accepted), shortage }
     }
@@ -219,12 +292,13 @@ impl Follower {
     pub fn examine_head(&self, given: &Circumstances<'_>) -> Option<Verdict> {
         let head = self.head.as_ref()?;
         let is_heads = self.voucher.is_some_and(|voucher| voucher.bill.usage_root == head.root);
-        let accepted = head.cumulative.min(self.most_at(head.to, given));
+        let most = self.most_at(head.to, given);
+        let accepted = head.cumulative.min(most);
         if !is_heads || self.has_evidence() || accepted <= self.accepted() {
             return None;
         }
         let bill = Bill { cumulative: accepted, until: head.to, usage_root: head.root };
-        let code = given.shortage_code();
+        let code = given.shortage_code(most);
         let shortage = (accepted < head.cumulative).then_some(ReceiptRefusal {
             seq: head.seq,
             code,
@@ -251,9 +325,11 @@ impl Follower {
         if self.has_evidence() {
             return;
         }
+        self.begun.get_or_insert(receipt.receipt.from);
         self.head = Some((&receipt.receipt).into());
         self.voucher = Some(voucher);
         self.refusal = shortage;
+        self.refused = None;
     }
 
     /// Takes in a fuller voucher for the head.
@@ -269,16 +345,24 @@ impl Follower {
     }
 
     /// Takes in why a receipt is not accepted, with the voucher for what of it is.
-    pub fn refuse(&mut self, refusal: ReceiptRefusal, voucher: Option<Voucher>) {
-        let next = self.head.as_ref().map_or(Some(0), |head| head.seq.checked_add(1));
+    pub fn refuse(
+        &mut self,
+        signed: &SignedReceipt,
+        refusal: ReceiptRefusal,
+        voucher: Option<Voucher>,
+    ) {
+        let next = self.next();
+        // What does not follow on the head says nothing new beside what is known to be wrong.
         let is_consequence = refusal.code == RefusalCode::Order
-            && self
-                .refusal
-                .as_ref()
-                .is_some_and(|known| Some(known.seq) == next && refusal.seq != known.seq);
-        // What comes after a receipt that is not accepted says nothing new.
+            && Some(refusal.seq) != next
+            && self.refusal.is_some();
         if self.has_evidence() || is_consequence {
             return;
+        }
+        let is_providers =
+            !matches!(refusal.code, RefusalCode::Signature | RefusalCode::Equivocation);
+        if is_providers && Some(refusal.seq) == next && self.refused.is_none() {
+            self.refused = Some(*signed);
         }
         self.refusal = Some(refusal);
         if voucher.is_some() {

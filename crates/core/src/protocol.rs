@@ -83,7 +83,7 @@ pub enum RefusalCode {
     Signature,
     /// It does not follow the receipt before.
     Order,
-    /// Its interval does not begin where the last one ended, or ends in the future.
+    /// Its interval does not begin where the last one ended, or ends in the future, or it is one of too many.
     Time,
     /// More was used than was reserved.
     Growth,
@@ -93,6 +93,8 @@ pub enum RefusalCode {
     Deposit,
     /// It is more than the agent may accept.
     Limit,
+    /// It is more than the rate of the terms allows since the opening.
+    Rate,
     /// There are two receipts with its number.
     Equivocation,
 }

@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use roadstead_abi::{receipt_root, recover, voucher_digest};
 use roadstead_types::{
-    Domain, Job, JobId, SignedReceipt, Tariff, Terms, Timestamp, TokenAmount, Voucher,
+    Bill, Domain, Job, JobId, SignedReceipt, Tariff, Terms, Timestamp, TokenAmount, Voucher,
 };
 use serde::Serialize;
 
@@ -20,8 +20,11 @@ pub struct Recomputed {
     /// What follows from them, in token base units.
     pub metered: TokenAmount,
     /// What was due: what was accepted of that, or the start fee where it was taken and is more, but never more than the
-    /// deposit. Rounding on the chain may leave a unit of it at each settlement.
+    /// deposit.
     pub due: TokenAmount,
+    /// What of that the provider did not take: what the chain rounds off at each settlement, or a bill that was accepted
+    /// and not settled.
+    pub unclaimed: TokenAmount,
 }
 
 /// Why a bill does not follow from its receipts.
@@ -38,7 +41,13 @@ pub enum BillProblem {
     /// The voucher is for something else.
     #[error("the last voucher does not follow from the receipts")]
     Voucher,
-    /// The chain says otherwise.
+    /// What was paid for is not all there.
+    #[error("receipts are missing: there are {receipts}, and more was paid than they explain")]
+    Missing {
+        /// How many there are.
+        receipts: u32,
+    },
+    /// More was paid than was due.
     #[error("what was accepted comes to {due} token units, {paid} were paid")]
     Paid {
         /// By the receipts and the voucher.
@@ -61,27 +70,32 @@ pub struct FinishedJob<'a> {
     pub tariff: &'a Tariff,
     /// Who signed for the provider besides itself.
     pub operator: Option<Address>,
-    /// When it was opened.
+    /// When it was opened, as the chain has it at the end.
     pub opened_at: Timestamp,
     /// All that was put in.
     pub deposit: TokenAmount,
     /// The slot at the end.
     pub state: Job,
-    /// All receipts, from number 0 on.
+    /// All receipts, from number 0 on. The last one may be one of which the voucher accepts only what is right.
     pub receipts: &'a [SignedReceipt],
     /// The last voucher; without one all that was metered is due.
     pub voucher: Option<&'a Voucher>,
 }
 
 /// Recomputes the whole bill of a job that is over: every signature, every link, every sum, and what was paid.
+///
+/// How early the receipts begin is not looked at: they were judged by the opening that the chain had then, and a
+/// reorganisation may have moved it since, by any time. The money is bounded all the same, because the contract pays no
+/// more than the rate of the terms allows since the opening that stands.
 pub fn verify_bill(job: &FinishedJob<'_>) -> Result<Recomputed, BillProblem> {
     let mut follower = Follower::new(job.job, *job.tariff);
-    for signed in job.receipts {
+    let mut disputed = None;
+    for (index, signed) in job.receipts.iter().enumerate() {
         let given = Circumstances {
             domain: job.domain,
             terms: job.terms,
             operator: job.operator,
-            opened_at: job.opened_at,
+            opened_at: Timestamp::default(),
             limit: job.deposit,
             is_deposit: true,
             now: signed.receipt.to,
@@ -93,38 +107,58 @@ pub fn verify_bill(job: &FinishedJob<'_>) -> Result<Recomputed, BillProblem> {
                 let voucher = Voucher { bill, signature: signed.signature };
                 follower.accept(signed, voucher, None);
             }
+            Verdict::Refused { bill: Some(bill), .. }
+                if index + 1 == job.receipts.len() && is_for(job.voucher, &bill) =>
+            {
+                disputed = Some(bill);
+            }
             Verdict::Known => return Err(BillProblem::Receipt { seq, code: RefusalCode::Order }),
             Verdict::Refused { refusal, .. } => {
                 return Err(BillProblem::Receipt { seq, code: refusal.code });
             }
         }
     }
-    let metered = follower.head().map(|head| head.cumulative).unwrap_or_default();
+    let head = follower.head();
+    let metered = disputed.map(|bill| bill.cumulative).or(head.map(|head| head.cumulative));
+    let metered = metered.unwrap_or_default();
+    let until = disputed.map(|bill| bill.until).or(head.map(|head| head.to));
+    let receipts = u32::try_from(job.receipts.len()).unwrap_or(u32::MAX);
     let accepted = match job.voucher {
-        Some(voucher) => accepted_by(voucher, job)?,
+        Some(voucher) => accepted_by(voucher, disputed.as_ref(), job)?,
         None => metered.min(job.deposit),
     };
     let paid = job.state.paid;
     // Whatever is paid beyond what was accepted is the start fee, of which the bill is a part.
     let due = if paid > accepted { accepted.max(job.terms.start_fee) } else { accepted };
     let due = due.min(job.deposit);
-    let receipts = follower.head().map_or(0, |head| head.seq.saturating_add(1));
-    // Each settlement rounds what the time allows down by less than a unit, and none is dated as another.
-    let rounded = TokenAmount::new(receipts.into()).unwrap_or(TokenAmount::MAX);
-    if paid > due || due.saturating_sub(paid) > rounded {
-        return Err(BillProblem::Paid { due, paid });
+    if paid > due {
+        let is_missing = until.is_none_or(|until| until < job.state.paid_until);
+        return Err(if is_missing {
+            BillProblem::Missing { receipts }
+        } else {
+            BillProblem::Paid { due, paid }
+        });
     }
-    let until = follower.head().map_or(job.opened_at, |head| head.to);
-    Ok(Recomputed { receipts, until, metered, due })
+    let (until, unclaimed) = (until.unwrap_or(job.opened_at), due.saturating_sub(paid));
+    Ok(Recomputed { receipts, until, metered, due, unclaimed })
 }
 
-/// What the last voucher accepts. It is of any of the receipts, and for no more.
-fn accepted_by(voucher: &Voucher, job: &FinishedJob<'_>) -> Result<TokenAmount, BillProblem> {
+fn is_for(voucher: Option<&Voucher>, bill: &Bill) -> bool {
+    voucher.is_some_and(|voucher| voucher.bill.usage_root == bill.usage_root)
+}
+
+/// What the last voucher accepts. It is of any of the receipts, and for no more than what of it is right.
+fn accepted_by(
+    voucher: &Voucher,
+    disputed: Option<&Bill>,
+    job: &FinishedJob<'_>,
+) -> Result<TokenAmount, BillProblem> {
     let bill = &voucher.bill;
     let digest = voucher_digest(job.domain, job.job, bill);
     let of = job.receipts.iter().find(|signed| receipt_root(&signed.receipt) == bill.usage_root);
     let follows = of.is_some_and(|signed| {
-        bill.until == signed.receipt.to && bill.cumulative <= signed.receipt.cumulative
+        let most = disputed.map_or(signed.receipt.cumulative, |disputed| disputed.cumulative);
+        bill.until == signed.receipt.to && bill.cumulative <= most
     });
     if follows && recover(&digest, &voucher.signature) == Some(job.terms.signer) {
         Ok(bill.cumulative)

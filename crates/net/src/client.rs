@@ -39,15 +39,15 @@ use crate::{
     address::resolve,
     codec::{MessageCodec, decode, encode},
     failure::{Failure, Stopped, Unreached},
-    network::{Driver, job_protocol, swarm},
+    network::{Driver, MAX_PER_PEER, job_protocol, swarm},
 };
 
 /// The most questions that wait or are under way. More wait for their turn.
 const MAX_QUESTIONS: usize = 1024;
 
-/// The most questions under way to one provider. Below what a connection bears, as a stream may live a little longer at
-/// its other end.
-const MAX_PER_PROVIDER: usize = 40;
+/// The most questions under way to one provider; more wait for their turn. Below what a provider bears of one peer: there
+/// a question may last a little longer, and one that was given up does.
+const MAX_PER_PROVIDER: usize = MAX_PER_PEER / 4 * 3;
 
 /// Questions that the task has not taken up yet.
 const QUEUE: usize = 16;

@@ -28,8 +28,9 @@ use std::{
 use libp2p::{
     core::{Endpoint, transport::PortUse},
     swarm::{
-        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, ListenFailure,
-        NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm,
+        ListenFailure, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        dummy,
     },
 };
 use multiaddr::Multiaddr;
@@ -73,7 +74,7 @@ type Source = Option<IpAddr>;
 fn source(address: &Multiaddr) -> Source {
     let network = |ip: Ipv6Addr| Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64);
     socket(address).map(|socket| match socket.ip().to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => network(ip).into(),
+        IpAddr::V6(ip) => network(ip).into(),
         ip => ip,
     })
 }
@@ -93,7 +94,8 @@ struct Connection {
 pub(crate) struct Gate {
     handshakes: HashMap<ConnectionId, Source>,
     connections: HashMap<ConnectionId, Connection>,
-    leaving: VecDeque<(PeerId, ConnectionId)>,
+    /// Those that leave and were not told so yet.
+    to_close: VecDeque<(PeerId, ConnectionId)>,
     events: u64,
 }
 
@@ -121,29 +123,135 @@ impl Gate {
         self.events
     }
 
+    /// Whether there is a place, and makes one where there is none.
     fn admit(&mut self, peer: PeerId, source: Source) -> Result<(), Refusal> {
-        let count = |counted: &dyn Fn(&Connection) -> bool| {
-            self.connections.values().filter(|connection| counted(connection)).count()
+        let count = |is_counted: &dyn Fn(&Connection) -> bool| {
+            self.connections.values().filter(|other| is_counted(other)).count()
         };
-        // One that leaves for a stranger must not stand in the way of its own peer.
-        if count(&|other| other.peer == peer && !other.is_leaving) >= MAX_PER_PEER {
+        if count(&|other| !other.is_leaving && other.peer == peer) >= MAX_PER_PEER {
             return Err(Refusal::Peer);
         }
-        let share = count(&|other| other.source == source && !other.is_leaving);
-        let all = count(&|other| !other.is_leaving);
-        if share < MAX_PER_SOURCE && all < MAX_IN_ALL {
+        let is_share_taken =
+            count(&|other| !other.is_leaving && other.source == source) >= MAX_PER_SOURCE;
+        if !is_share_taken && count(&|other| !other.is_leaving) < MAX_IN_ALL {
             return Ok(());
         }
-        let is_of_source = share >= MAX_PER_SOURCE;
-        let idle = self.connections.iter_mut().filter(|(_, other)| {
-            !other.is_leaving && other.under_way == 0 && (!is_of_source || other.source == source)
+        // Who does not read can keep its end from closing for as long as it likes.
+        if count(&|other| other.is_leaving) >= MAX_IN_ALL {
+            return Err(Refusal::Full);
+        }
+        let may_leave = |from: Source| {
+            count(&|other| other.is_leaving && other.source == from) < MAX_PER_SOURCE
+        };
+        let idle = self.connections.iter().filter(|(_, other)| {
+            !other.is_leaving
+                && other.under_way == 0
+                && (!is_share_taken || other.source == source)
+                && may_leave(other.source)
         });
-        let (id, longest) = idle.min_by_key(|(_, other)| other.used).ok_or(Refusal::Full)?;
-        // A peer that does not read can keep its end from closing for as long as it likes.
-        let leaving = |other: &&Connection| other.is_leaving;
-        let _ = leaving;
-        longest.is_leaving = true;
-        self.leaving.push_back((longest.peer, *id));
+        let longest = idle.min_by_key(|(_, other)| other.used);
+        let id = longest.map(|(id, _)| *id).ok_or(Refusal::Full)?;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.is_leaving = true;
+            self.to_close.push_back((connection.peer, id));
+        }
         Ok(())
     }
 }
+
+impl NetworkBehaviour for Gate {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        from: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let source = source(from);
+        if self.handshakes.len() >= MAX_HANDSHAKES {
+            return Err(ConnectionDenied::new(Refusal::Handshakes));
+        }
+        let share = self.handshakes.values().filter(|other| **other == source).count();
+        if share >= MAX_HANDSHAKES_PER_SOURCE {
+            return Err(ConnectionDenied::new(Refusal::HandshakesOfSource));
+        }
+        self.handshakes.insert(id, source);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        from: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.handshakes.remove(&id);
+        let source = source(from);
+        self.admit(peer, source).map_err(ConnectionDenied::new)?;
+        let used = self.next_event();
+        let connection = Connection { peer, source, under_way: 0, used, is_leaving: false };
+        self.connections.insert(id, connection);
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        Err(ConnectionDenied::new(Refusal::Dialled))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Err(ConnectionDenied::new(Refusal::Dialled))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.connections.remove(&connection_id);
+            }
+            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.handshakes.remove(&connection_id);
+                self.connections.remove(&connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        match self.to_close.pop_front() {
+            Some((peer_id, id)) => {
+                tracing::debug!(peer = %peer_id, "an idle connection makes room");
+                let connection = CloseConnection::One(id);
+                Poll::Ready(ToSwarm::CloseConnection { peer_id, connection })
+            }
+            // The swarm asks again after each of the calls above.
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// How long a connection stays open for the next question.
 const IDLE_TIME: Duration = Duration::from_secs(120);
 
+/// The most questions of one peer that a provider has under way.
+pub(crate) const MAX_PER_PEER: usize = 32;
+
 /// The most questions under way on one connection.
 const MAX_QUESTIONS: usize = 64;
 

@@ -22,9 +22,8 @@ use std::{
 use futures_util::StreamExt;
 use libp2p::{
     Swarm, TransportError,
-    connection_limits::{self, ConnectionLimits},
     request_response::{self, Event, Message, ProtocolSupport, ResponseChannel},
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
 use multiaddr::{Multiaddr, Protocol};
 use roadstead_core::{
@@ -42,24 +41,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     address::socket,
     codec::{MessageCodec, decode, encode},
-    network::{CONNECT_TIME, Driver, job_protocol, swarm},
+    gate::Gate,
+    network::{CONNECT_TIME, Driver, MAX_PER_PEER, job_protocol, swarm},
 };
-
-/// The most questions of one peer under way.
-const MAX_PER_PEER: usize = 32;
 
 /// The most questions of all peers under way. Far more than a few peers can keep open, since one account may speak through
 /// many; a question that is kept open takes some 15 kB.
 const MAX_IN_ALL: usize = 4096;
-
-/// The most connections of one peer: one, and what is left of the one before.
-const MAX_CONNECTIONS_PER_PEER: u32 = 2;
-
-/// The most connections of all peers.
-const MAX_CONNECTIONS: u32 = 256;
-
-/// The most connections whose handshake is under way.
-const MAX_HANDSHAKES: u32 = 256;
 
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +77,7 @@ pub struct JobServer {
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
-    limits: connection_limits::Behaviour,
+    gate: Gate,
     questions: request_response::Behaviour<MessageCodec>,
 }
 
@@ -101,16 +89,8 @@ impl JobServer {
         address: Multiaddr,
         service: Arc<dyn JobService>,
     ) -> Result<Self, ListenError> {
-        let limits = ConnectionLimits::default()
-            .with_max_pending_incoming(Some(MAX_HANDSHAKES))
-            .with_max_established_incoming(Some(MAX_CONNECTIONS))
-            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
-            .with_max_pending_outgoing(Some(0))
-            .with_max_established_outgoing(Some(0));
-        let behaviour = Behaviour {
-            limits: connection_limits::Behaviour::new(limits),
-            questions: job_protocol(ProtocolSupport::Inbound),
-        };
+        let behaviour =
+            Behaviour { gate: Gate::default(), questions: job_protocol(ProtocolSupport::Inbound) };
         let mut swarm =
             swarm(identity, behaviour).map_err(|error| ListenError::Identity(error.into()))?;
         let addresses = Addresses::default();
@@ -124,7 +104,7 @@ impl JobServer {
             addresses: addresses.clone(),
             peers: HashMap::new(),
             tasks: JoinSet::new(),
-            channels: HashMap::new(),
+            asked: HashMap::new(),
         };
         Ok(Self {
             peer: identity.peer_id(),
@@ -213,7 +193,14 @@ struct Answering {
     addresses: Addresses,
     peers: HashMap<PeerId, Visitor>,
     tasks: JoinSet<Option<Vec<u8>>>,
-    channels: HashMap<Id, (PeerId, ResponseChannel<Vec<u8>>)>,
+    asked: HashMap<Id, Asked>,
+}
+
+/// Where a question came from and its answer goes.
+struct Asked {
+    peer: PeerId,
+    connection: ConnectionId,
+    channel: ResponseChannel<Vec<u8>>,
 }
 
 impl Answering {
@@ -232,9 +219,9 @@ impl Answering {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::Message {
                 peer,
+                connection_id: connection,
                 message: Message::Request { request, channel, .. },
-                ..
-            })) => self.on_question(peer, request, channel),
+            })) => self.on_question(Asked { peer, connection, channel }, request),
             SwarmEvent::Behaviour(BehaviourEvent::Questions(Event::InboundFailure {
                 peer,
                 error,
@@ -264,21 +251,24 @@ impl Answering {
         }
     }
 
-    fn on_question(&mut self, peer: PeerId, question: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+    fn on_question(&mut self, asked: Asked, question: Vec<u8>) {
+        let peer = asked.peer;
         let in_all = self.tasks.len();
         let Some(visitor) = self.peers.get_mut(&peer) else { return };
         if visitor.under_way >= MAX_PER_PEER || in_all >= MAX_IN_ALL {
             tracing::debug!(%peer, in_all, "too many questions are under way");
-            return self.deny(channel, Denial::Busy);
+            return self.deny(asked.channel, Denial::Busy);
         }
         visitor.under_way += 1;
         let task = self.tasks.spawn(answer(Arc::clone(&self.service), peer, question));
-        self.channels.insert(task.id(), (peer, channel));
+        self.swarm.behaviour_mut().gate.asked(asked.connection);
+        self.asked.insert(task.id(), asked);
     }
 
     fn on_answer(&mut self, ended: Result<(Id, Option<Vec<u8>>), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some((peer, channel)) = self.channels.remove(&id) else { return };
+        let Some(Asked { peer, connection, channel }) = self.asked.remove(&id) else { return };
+        self.swarm.behaviour_mut().gate.answered(connection);
         match ended {
             Ok((_, Some(answer))) => self.send(channel, answer),
             Ok((_, None)) => drop(channel),

@@ -391,3 +391,6 @@ impl std::fmt::Debug for Daemon {
         formatter.debug_struct("Daemon").field("account", &self.account).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

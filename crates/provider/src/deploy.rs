@@ -149,13 +149,14 @@ impl Host {
         let is_running = found
             .as_ref()
             .is_some_and(|found| matches!(found.phase, Phase::Running | Phase::Frozen));
+        let is_here = found.is_some();
         if found.as_ref().is_some_and(|found| matches!(found.phase, Phase::Exited { .. })) {
             self.stopped(order.job).await;
         }
         // A start fee is taken only from what runs.
         let has_begun = self.ledger.has_begun(order.job);
-        let is_admitted = has_run || has_begun || found.is_some() || !order.paid.is_zero();
-        let deployed = self.deploy_from(order, is_admitted, is_running).await;
+        let is_admitted = has_run || has_begun || is_here || !order.paid.is_zero();
+        let deployed = self.deploy_from(order, is_admitted, is_here, is_running).await;
         deployed.map_err(|error| match is_admitted {
             true => DeployError::Adopt(Box::new(error)),
             false => error,
@@ -166,6 +167,7 @@ impl Host {
         &self,
         order: &Order,
         is_admitted: bool,
+        is_here: bool,
         is_running: bool,
     ) -> Result<BTreeMap<u16, String>, DeployError> {
         let (job, tenant) = (order.job, order.terms.publisher);
@@ -187,7 +189,7 @@ impl Host {
             self.ports.engine.prepare(&key(image), &opened).await?;
         }
         // Before it runs: a process that ends after the start still knows that nothing was signed.
-        self.ledger.prepare(job, bundle.tariff(), is_running).await?;
+        self.ledger.prepare(job, bundle.tariff(), is_here).await?;
         let urls = self.apply(order, &bundle).await?;
         self.ledger.ready(job, if is_running { Life::Adopted } else { Life::New }).await?;
         Ok(urls)
@@ -338,3 +340,6 @@ pub enum RemoveError {
     #[error("its image cannot be removed")]
     Image(#[from] ReleaseError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,7 +150,9 @@ impl Desk {
                     }
                 }
                 (None, Some(gap)) => is_news = !std::mem::replace(&mut gap.is_sure, true),
-                (None, None) => {}
+                (None, None) => {
+                    facts.claim.get_or_insert(Claim::made_at(now));
+                }
             }
             is_news
         });
@@ -295,3 +297,6 @@ fn describe(
         note,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,15 +151,13 @@ pub enum ReleaseError {
 #[cfg(test)]
 mod tests {
     use alloy_primitives::{Address, B256};
-    use async_trait::async_trait;
-    use roadstead_core::ports::{
-        InstanceSpec, Layer, LayerReader, LayerSource, Limits, Network, OpenError,
-    };
+    use roadstead_core::ports::{InstanceSpec, Limits, Network};
     use roadstead_crypto::sha256;
     use roadstead_testkit::{FakeEngine, MemoryStore};
     use roadstead_types::{ImageId, content};
 
     use super::*;
+    use crate::fixture::NoLayers;
 
     fn job(number: u8) -> JobId {
         JobId(B256::repeat_byte(number))
@@ -171,28 +169,6 @@ mod tests {
 
     fn cpu(cpu: u64) -> Resources<u64> {
         Resources { cpu, ..Resources::default() }
-    }
-
-    /// An image without layers.
-    struct NoLayers;
-
-    #[async_trait]
-    impl LayerSource for NoLayers {
-        fn image(&self) -> ImageId {
-            ImageId(B256::ZERO)
-        }
-
-        fn config(&self) -> &[u8] {
-            b"{}"
-        }
-
-        fn layers(&self) -> &[Layer] {
-            &[]
-        }
-
-        async fn read(&self, _index: usize) -> Result<Box<dyn LayerReader>, OpenError> {
-            Err(OpenError::Damaged { reason: "there are no layers".into() })
-        }
     }
 
     async fn pinned(cache: &MemoryStore, text: &'static str) -> Cid {

@@ -231,7 +231,7 @@ impl Ledger {
     }
 
     /// Sees to it that a job has an account before its instance is started. Where its instance is here already, or it was
-    /// paid, the journal must have lost one; where it is older than the journal, it may have.
+    /// paid, the journal must have lost one; where it is older than the journal, or somebody says to hold receipts, it may have.
     pub(crate) async fn prepare(
         &self,
         job: JobId,
@@ -246,7 +246,7 @@ impl Ledger {
         }
         let is_sure = is_instance_here || !facts.slot.paid.is_zero();
         let is_old = lock(&self.born_in).is_some_and(|block| facts.opened_in <= block);
-        if is_sure || is_old {
+        if is_sure || is_old || facts.claim.is_some() {
             entry.note(|facts| {
                 facts.gap = Some(Gap { tariff, since: now, is_sure });
                 true
@@ -349,11 +349,7 @@ impl Ledger {
             false
         });
         self.step(&entry, |account, facts| {
-            // It ran up to when it was last seen; its counters are the last ones.
-            if let (Some(seen_at), false) = (facts.seen_running_at, account.is_paused()) {
-                account.see(seen_at, Sighting::Running(usage.unwrap_or_default()));
-            }
-            account.see(now, Sighting::Stopped(usage));
+            facts.see_end(account, now, usage);
             None
         })
         .await?;
@@ -522,3 +518,6 @@ impl Ledger {
         Ok(kept?)
     }
 }
+
+#[cfg(test)]
+mod tests;

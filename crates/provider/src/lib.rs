@@ -8,6 +8,8 @@ mod deploy;
 mod desk;
 mod endpoints;
 mod event;
+#[cfg(test)]
+mod fixture;
 mod holdings;
 mod hosting;
 mod keys;

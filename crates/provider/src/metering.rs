@@ -22,7 +22,7 @@ use roadstead_core::{
     protocol::JobPhase,
     with_causes,
 };
-use roadstead_types::{InstanceId, JobId, JobStatus, SignedReceipt, Timestamp};
+use roadstead_types::{InstanceId, JobId, JobStatus, Resources, SignedReceipt, Timestamp};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a job was not looked after this time.
 #[derive(Debug, thiserror::Error)]
-enum MeterError {
+pub(crate) enum MeterError {
     #[error("its instance cannot be read or frozen")]
     Engine(#[from] EngineError),
     #[error("its instance cannot be read or frozen in time")]
@@ -100,7 +100,7 @@ pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
 
 /// What a job needs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     LastReceipt,
     Receipt,
     Freeze,
@@ -108,7 +108,7 @@ enum Need {
 }
 
 impl Need {
-    fn of(facts: &Facts, now: Timestamp, host: &Host) -> Option<Self> {
+    pub(crate) fn of(facts: &Facts, now: Timestamp, host: &Host) -> Option<Self> {
         let status = facts.slot.status();
         if !matches!(status, JobStatus::Open | JobStatus::Closing) {
             return None;
@@ -152,7 +152,7 @@ impl Need {
     }
 }
 
-async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
+pub(crate) async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
     match Need::of(&entry.facts(), now, host) {
         Some(Need::LastReceipt) => finish(host, entry, now).await,
         Some(Need::Receipt) => {
@@ -204,20 +204,37 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
     let usage = asked(host.ports.engine.usage(&id)).await.unwrap_or_default();
     let signed = host
         .ledger
-        .step(entry, |account, _| {
+        .step(entry, |account, facts| {
+            if facts.is_claimed(now) {
+                return None;
+            }
             match phase.map(|observed| observed.phase) {
                 Some(Phase::Running) if !account.is_paused() => {
                     account.see(now, Sighting::Running(usage));
                 }
-                Some(Phase::Exited { .. }) => account.see(now, Sighting::Stopped(Some(usage))),
-                _ => {}
+                Some(Phase::Running | Phase::Frozen) => {}
+                Some(Phase::Exited { .. }) | None => facts.see_end(account, now, Some(usage)),
             }
-            account.finish(now)
+            let mut read = account.clone();
+            let last = read.finish(now).filter(|last| last.seq > 0 || !is_empty(&last.total));
+            if last.is_some() {
+                *account = read;
+            } else {
+                // What never ran has used no number, and earned no start fee.
+                account.finish_unread(now);
+            }
+            last
         })
         .await?;
     tell(host, entry, signed);
-    host.tell(ProviderEvent::Draining { job: entry.job });
+    if entry.facts().account.is_some_and(|account| account.is_final()) {
+        host.tell(ProviderEvent::Draining { job: entry.job });
+    }
     Ok(())
+}
+
+fn is_empty(total: &Resources<u64>) -> bool {
+    *total == Resources::default()
 }
 
 /// Written down before it is done: what is frozen is never billed.
@@ -256,7 +273,8 @@ async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
 /// Written down after it was done: a moment that ran for nothing is better than one that was billed and frozen.
 async fn thaw(host: &Host, entry: &Entry) -> Result<(), MeterError> {
     let id = instance(entry);
-    let usage = asked(host.ports.engine.usage(&id)).await?;
+    // Its time is billed without its counters as well.
+    let usage = asked(host.ports.engine.usage(&id)).await.unwrap_or_default();
     asked(host.ports.engine.freeze(&id, &BTreeSet::new())).await?;
     entry.note(|facts| {
         facts.is_frozen = Some(false);
@@ -297,3 +315,6 @@ fn tell(host: &Host, entry: &Entry, signed: Option<SignedReceipt>) {
         host.tell(ProviderEvent::ReceiptSigned { job: entry.job, receipt });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! ```text
 //!  chain ── events after the cursor ──> book ──┬── a task for each job that lives and whose plan is known ──> provider
 //!                                              ├── no plan: ignored until it is adopted
-//!                                              └── closed: finished
+//!                                              └── closed: its last receipts are looked for, then finished
 //! ```
 //!
 //! Cursor and book are durable together, and each task writes a receipt and the voucher for it down together before the
@@ -13,6 +13,7 @@
 mod budget;
 mod event;
 mod follow;
+mod seats;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,11 +23,11 @@ use std::{
 
 use roadstead_abi::job_id;
 use roadstead_core::{
-    ChainClock, Cursor, Follower, JobBook, JobRecord,
+    ChainClock, ClosedJob, Cursor, Follower, JobBook, JobRecord,
     ports::{ChainError, ChainEvents, ChainReader, EventFilter, JobLink, Party, Signer},
 };
 use roadstead_journal::{Journal, JournalError};
-use roadstead_types::{Domain, JobId, JobKey, JobPlan, JobStatus, TokenAmount};
+use roadstead_types::{Domain, JobId, JobKey, JobPlan, Seconds, TokenAmount};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -39,6 +40,10 @@ use budget::Budget;
 pub use event::AgentEvent;
 pub use follow::FollowError;
 use follow::{Follow, Office, Standing};
+use seats::Seats;
+
+/// How long after the close providers answer for a job.
+const ANSWERED: Seconds = Seconds::from_hours(90 * 24);
 
 /// What an agent needs from the world.
 #[derive(Clone)]
@@ -120,6 +125,8 @@ pub struct Agent {
     cursor: Cursor,
     plans: BTreeMap<JobId, JobPlan>,
     ignored: BTreeSet<JobId>,
+    /// Closed jobs whose close cannot be undone any more and whose last receipts may be missing.
+    left: BTreeMap<JobId, ClosedJob>,
     finished: BTreeSet<JobId>,
     following: HashMap<JobId, Following>,
     tasks: JoinSet<()>,
@@ -151,6 +158,8 @@ impl Agent {
             },
             journal: ports.journal.clone(),
             budget: Budget::new(limits),
+            seats: Seats::default(),
+            poll_interval: ports.poll_interval,
             clock: clock.subscribe(),
             report: Box::new(report),
         };
@@ -162,6 +171,7 @@ impl Agent {
             book: JobBook::default(),
             plans: BTreeMap::new(),
             ignored: BTreeSet::new(),
+            left: BTreeMap::new(),
             finished: BTreeSet::new(),
             following: HashMap::new(),
             tasks: JoinSet::new(),
@@ -180,13 +190,18 @@ impl Agent {
 
     async fn work(&mut self) -> Result<(), AgentError> {
         if let Some((cursor, book)) = self.ports.journal.book().await? {
-            self.finished
-                .extend(book.jobs().filter(|(_, record)| is_over(record)).map(|(id, _)| id));
             (self.cursor, self.book) = (cursor, book);
         }
         for (job, follower) in self.ports.journal.followers().await? {
             self.office.budget.note(job, follower.accepted());
+            if follower.is_complete() {
+                self.finished.insert(job);
+            }
         }
+        let closed = self.ports.journal.closed().await?.into_iter();
+        let closed = closed.filter(|closed| !self.finished.contains(&closed.job));
+        self.left = closed.map(|closed| (closed.job, closed)).collect();
+        self.read_plans().await?;
         let mut ticks = interval(self.ports.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -224,11 +239,17 @@ impl Agent {
                 return Ok(());
             }
             let cursor = batch.cursor.clone();
-            let changed = self.book.apply(batch).changed;
-            let records = changed.iter().map(|job| (*job, self.book.job(*job).cloned())).collect();
-            self.ports.journal.save_book(&cursor, records, &[]).await?;
+            let mut changes = self.book.apply(batch);
+            // Of what strangers name this agent in nothing is kept.
+            changes.closed.retain(|closed| {
+                self.plans.contains_key(&closed.job) && !self.finished.contains(&closed.job)
+            });
+            let changed = changes.changed.iter();
+            let records = changed.map(|job| (*job, self.book.job(*job).cloned())).collect();
+            self.ports.journal.save_book(&cursor, records, &changes.closed).await?;
             self.cursor = cursor;
-            for job in changed {
+            self.left.extend(changes.closed.into_iter().map(|closed| (closed.job, closed)));
+            for job in changes.changed {
                 self.pass_on(job);
             }
         }
@@ -236,17 +257,28 @@ impl Agent {
 
     /// Lets the task of a job know that something happened to it.
     fn pass_on(&mut self, job: JobId) {
-        match (self.book.job(job), self.following.get(&job)) {
-            (Some(record), Some(following)) => {
+        let Some(following) = self.following.get(&job) else { return };
+        match self.record(job) {
+            Some(record) => {
                 following.standing.send_replace(record.into());
             }
-            // Its opening was undone, or its end cannot be.
-            (None, Some(following)) => following.task.abort(),
-            (_, None) => {}
+            // Its opening was undone.
+            None => following.task.abort(),
         }
     }
 
-    /// Sees to it that every job that lives has its task.
+    fn record(&self, job: JobId) -> Option<&JobRecord> {
+        self.book.job(job).or_else(|| self.left.get(&job).map(|closed| &closed.record))
+    }
+
+    async fn read_plans(&mut self) -> Result<(), JournalError> {
+        let plans = self.ports.journal.plans().await?.into_iter();
+        let plans = plans.filter(|plan| is_of(plan, &self.ports.domain));
+        self.plans = plans.map(|plan| (plan.key.job, plan)).collect();
+        Ok(())
+    }
+
+    /// Sees to it that every job that lives, or may miss a receipt, has its task.
     async fn staff(&mut self) -> Result<(), AgentError> {
         while let Some(ended) = self.tasks.try_join_next() {
             if let Err(error) = ended
@@ -255,63 +287,66 @@ impl Agent {
                 tracing::error!(%error, "the task of a job failed, and is begun anew");
             }
         }
-        self.following.retain(|_, following| !following.task.is_finished());
+        self.finish();
         if self.book.jobs().any(|(job, _)| !self.plans.contains_key(&job)) {
-            let plans = self.ports.journal.plans().await?.into_iter();
-            let plans = plans.filter(|plan| is_of(plan, &self.ports.domain));
-            self.plans = plans.map(|plan| (plan.key.job, plan)).collect();
+            self.read_plans().await?;
         }
-        let unstaffed: Vec<_> = self
-            .book
-            .jobs()
-            .filter(|(job, record)| !is_over(record) && !self.following.contains_key(job))
-            .map(|(job, _)| job)
+        let now = self.clock.borrow().head().unwrap_or_default();
+        self.left.retain(|_, closed| closed.closed_at.after(ANSWERED) > now);
+        let in_book = self.book.jobs().map(|(job, _)| job);
+        let unstaffed: Vec<_> = in_book
+            .chain(self.left.keys().copied())
+            .filter(|job| !self.following.contains_key(job))
+            .filter_map(|job| Some((job, Standing::from(self.record(job)?))))
+            .filter(|(job, standing)| !standing.is_over || !self.finished.contains(job))
             .collect();
-        let is_planned = |job: &JobId| self.plans.contains_key(job);
+        let is_planned = |(job, _): &(JobId, Standing)| self.plans.contains_key(job);
         let mut followers: BTreeMap<JobId, Follower> = if unstaffed.iter().any(is_planned) {
             self.ports.journal.followers().await?.into_iter().collect()
         } else {
             BTreeMap::new()
         };
-        for job in unstaffed {
-            self.finished.remove(&job);
-            let (Some(record), Some(plan)) = (self.book.job(job), self.plans.get(&job)) else {
-                if self.ignored.insert(job) {
+        for (job, standing) in unstaffed {
+            let is_over = standing.is_over;
+            if !is_over {
+                self.finished.remove(&job);
+            }
+            let (Some(record), Some(plan)) = (self.record(job), self.plans.get(&job)) else {
+                if !is_over && self.ignored.insert(job) {
                     self.tell(AgentEvent::Ignored { job });
                 }
                 continue;
             };
             let follower = followers.remove(&job);
             let follower = follower.unwrap_or_else(|| Follower::new(job, plan.tariff));
-            let (standing, news) = watch::channel(Standing::from(record));
-            let follow = Follow::new(self.office.clone(), record.terms().clone(), follower, news);
-            self.tell(AgentEvent::Following { job });
+            let (standing, news) = watch::channel(standing);
+            let (office, terms) = (self.office.clone(), record.terms().clone());
+            let follow = Follow::new(office, terms, follower, plan.deposit, news);
+            if !is_over {
+                self.tell(AgentEvent::Following { job });
+            }
             let task = self.tasks.spawn(follow.run());
             self.following.insert(job, Following { standing, task });
         }
-        self.finish();
         Ok(())
     }
 
-    /// Tells of jobs that are over.
+    /// Takes leave of tasks that ended, and tells of jobs that are over.
     fn finish(&mut self) {
-        let over = self.book.jobs().filter(|(job, record)| {
-            is_over(record) && self.plans.contains_key(job) && !self.finished.contains(job)
-        });
-        let over: Vec<_> = over.map(|(job, record)| (job, record.job().paid)).collect();
-        for (job, paid) in over {
-            self.finished.insert(job);
-            self.tell(AgentEvent::Finished { job, paid });
+        let ended = self.following.extract_if(|_, following| following.task.is_finished());
+        for (job, following) in ended.collect::<Vec<_>>() {
+            let Standing { paid, is_over, .. } = *following.standing.borrow();
+            if is_over && self.record(job).is_some() {
+                self.finished.insert(job);
+                self.left.remove(&job);
+                self.tell(AgentEvent::Finished { job, paid });
+            }
         }
     }
 
     fn tell(&self, event: AgentEvent) {
         (self.office.report)(event);
     }
-}
-
-fn is_over(record: &JobRecord) -> bool {
-    record.job().status() == JobStatus::Closed
 }
 
 impl std::fmt::Debug for Agent {

@@ -8,7 +8,7 @@
 //!
 //! Nothing is durable here but what is on chain: called again, it goes on from there.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use roadstead_core::ports::{Call, ChainError, WriteError};
 use roadstead_types::{JobId, JobStatus, Terms, Timestamp, TokenAmount};
@@ -79,10 +79,26 @@ pub enum CloseError {
     /// The chain could not be read.
     #[error("the chain could not be read")]
     Read(#[from] ChainError),
+    /// It is over, and only the event that says so cannot be read.
+    #[error(
+        "job {job} is closed at the cost of {paid} token units, and the rest is in the publisher's balance, but how it \
+         ended cannot be read from the chain"
+    )]
+    Unread {
+        /// Its id.
+        job: JobId,
+        /// All that it cost.
+        paid: TokenAmount,
+        /// What the chain said last, where it said anything.
+        source: Option<ChainError>,
+    },
     /// A transaction did not take effect.
     #[error("the notice could not be given")]
     Write(#[from] WriteError),
 }
+
+/// How long the event is looked for of a job that is over: until it is confirmed.
+const CONFIRMATION: Duration = Duration::from_secs(300);
 
 /// Orders the provider to close the job. Where that does not do within [`crate::ORDER_PATIENCE`], gives notice, unless
 /// it was given before, and waits up to `patience` more for the end. `from_block` is a block not after the job's
@@ -95,8 +111,7 @@ pub async fn close(
     report: impl Fn(CloseEvent),
 ) -> Result<Closed, CloseError> {
     let job = ports.reader.job_id(terms);
-    let mut history = History::new(job, terms, from_block);
-    let mut end = pin!(wait_for_end(ports, job, &mut history));
+    let mut watch = Watch { ports, job, terms, from_block, trouble: None, history: None };
     match ports.reader.job(job).await?.status() {
         JobStatus::Absent => return Err(CloseError::Absent { job }),
         JobStatus::Open => {
@@ -104,7 +119,7 @@ pub async fn close(
             let why = tokio::select! {
                 // Cancel-safe: an order that was sent may be sent again, and what was read is kept outside.
                 why = ordering => why,
-                closed = &mut end => return Ok(closed?),
+                closed = watch.end() => return Ok(closed),
             };
             if give_notice(ports, terms, job).await? {
                 report(CloseEvent::NoticeGiven { why });
@@ -112,14 +127,16 @@ pub async fn close(
         }
         JobStatus::Closing | JobStatus::Closed => {}
     }
-    match timeout(patience, &mut end).await {
-        Ok(closed) => Ok(closed?),
-        Err(_) => match ports.reader.job(job).await? {
-            // It is over, only its event is still to be read or to be confirmed.
-            state if state.status() == JobStatus::Closed => Ok(end.await?),
-            state => Ok(Closed::NoticeRuns { job, close_at: state.close_at }),
-        },
+    if let Ok(closed) = timeout(patience, watch.end()).await {
+        return Ok(closed);
     }
+    let state = ports.reader.job(job).await?;
+    if state.status() != JobStatus::Closed {
+        return Ok(Closed::NoticeRuns { job, close_at: state.close_at });
+    }
+    // It is over, only its event is still to be read or to be confirmed.
+    let closed = timeout(CONFIRMATION, watch.end()).await;
+    closed.map_err(|_| CloseError::Unread { job, paid: state.paid, source: watch.trouble })
 }
 
 /// Whether the notice is this one.
@@ -137,26 +154,46 @@ async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<bool, C
     }
 }
 
-async fn wait_for_end(
-    ports: &Ports,
+/// Looks for the event that ends a job.
+struct Watch<'a> {
+    ports: &'a Ports,
     job: JobId,
-    history: &mut History,
-) -> Result<Closed, ChainError> {
-    loop {
-        match history.read(ports).await {
-            Ok(told) => {
-                if let Some(End { paid, refund }) = history.told().end {
-                    let was_noticed = history.told().was_noticed;
-                    let how = if was_noticed { Ending::Notice } else { Ending::Order };
-                    return Ok(Closed::Closed { job, paid, refund, how });
+    terms: &'a Terms,
+    from_block: u64,
+    history: Option<History>,
+    /// Why nothing could be read the last time.
+    trouble: Option<ChainError>,
+}
+
+impl Watch<'_> {
+    /// Waits for the end, whatever the chain says meanwhile: nothing else must depend on whether events can be read. May
+    /// be dropped at any time; it goes on from there.
+    async fn end(&mut self) -> Closed {
+        let job = self.job;
+        loop {
+            let fresh = || History::new(job, self.terms, self.from_block);
+            let history = self.history.get_or_insert_with(fresh);
+            match history.read(self.ports).await {
+                Ok(told) => {
+                    self.trouble = None;
+                    let now = history.told();
+                    if let Some(End { paid, refund }) = now.end {
+                        let how = if now.was_noticed { Ending::Notice } else { Ending::Order };
+                        return Closed::Closed { job, paid, refund, how };
+                    }
+                    if told.is_some() {
+                        continue;
+                    }
                 }
-                if told.is_some() {
-                    continue;
+                Err(error) => {
+                    if !error.is_retryable() {
+                        // What was read so far leads nowhere.
+                        self.history = None;
+                    }
+                    self.trouble = Some(error);
                 }
             }
-            Err(error) if error.is_retryable() => {}
-            Err(error) => return Err(error),
+            sleep(self.ports.poll_interval).await;
         }
-        sleep(ports.poll_interval).await;
     }
 }

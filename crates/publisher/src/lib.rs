@@ -14,6 +14,7 @@ mod open;
 mod order;
 mod profile;
 mod publish;
+mod registry;
 mod seal;
 mod verify;
 mod wire;

@@ -15,10 +15,12 @@ use alloy_primitives::{Address, B256};
 use roadstead_abi::session_digest;
 use roadstead_core::{
     MAX_AHEAD, MAX_SESSION,
-    ports::{ChainError, ChainReader, JobLink, LinkError, RegistryEntry, SignError, Signer},
+    ports::{ChainError, ChainReader, JobLink, LinkError, SignError, Signer},
     protocol::{Denial, MAX_RECEIPTS, Request, Response, State},
 };
 use roadstead_types::{Domain, Endpoint, JobId, Seconds, Session, SignedSession, Timestamp};
+
+use crate::registry::registration_of;
 
 /// How long a session is asked for: less than the most, because the provider's clock may be behind ours.
 const VALIDITY: Seconds = Seconds(MAX_SESSION.0 - MAX_AHEAD.0);
@@ -65,16 +67,9 @@ pub(crate) struct Speaker {
 }
 
 /// Where a provider is.
-pub(crate) async fn endpoint_of(
-    reader: &dyn ChainReader,
-    provider: Address,
-) -> Result<Endpoint, TalkError> {
-    match reader.registration(provider).await? {
-        RegistryEntry::Registered(entry) => Ok(entry.endpoint),
-        RegistryEntry::Absent | RegistryEntry::Unusable => {
-            Err(TalkError::NotRegistered { provider })
-        }
-    }
+async fn endpoint_of(reader: &dyn ChainReader, provider: Address) -> Result<Endpoint, TalkError> {
+    let entry = registration_of(reader, provider).await?;
+    Ok(entry.ok_or(TalkError::NotRegistered { provider })?.endpoint)
 }
 
 /// A line to one provider.

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  asking ── taken ──> repeated while the end is waited for ── ORDER_PATIENCE ──> silent
-//!     └── denied, or not reached ──> given up
+//!   │  ^└─────── busy, or the job is still to be read of ──┐
+//!   │  └───────────────────────── again ───────────────────┤
+//!   └── denied, or not reached ──> given up <── too long ──┘
 //! ```
 //!
 //! The id of the order is a function of the job, so that however often it is sent, by whatever process, it is one order.
@@ -13,7 +15,7 @@ use std::{convert::Infallible, time::Duration};
 use alloy_primitives::{B256, keccak256};
 use roadstead_core::protocol::{Denial, Order, OrderKind, Request};
 use roadstead_types::{JobId, Seconds, Terms};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Ports,
@@ -22,6 +24,10 @@ use crate::{
 
 /// How long a provider that took the order may need to end the job.
 pub const ORDER_PATIENCE: Seconds = Seconds(60);
+
+/// A provider to whom the job means nothing may still have to read of its opening: it is asked again for so many of its
+/// polls.
+const UNREAD: u32 = 5;
 
 /// How often the order is tried before the provider counts as out of reach.
 const ATTEMPTS: u32 = 3;
@@ -77,12 +83,23 @@ pub(crate) async fn order_close(
     let mut line = Line::new(speaker, terms.provider);
     let kind = OrderKind::Close;
     let order = Order { job, id: order_id(job, kind), kind };
+    let begun = Instant::now();
+    let (patience, unread) = (Duration::from(ORDER_PATIENCE), ports.poll_interval * UNREAD);
     let mut attempt = 1;
     loop {
         match timeout(ATTEMPT, send(ports, &mut line, &order)).await {
             Ok(Ok(())) => break,
-            Ok(Err(TalkError::Denied(denial))) if denial != Denial::Busy => {
-                return NoticeReason::Denied(denial);
+            Ok(Err(TalkError::Denied(denial))) => {
+                let is_hopeless = match denial {
+                    Denial::Busy => begun.elapsed() >= patience,
+                    Denial::Forbidden => begun.elapsed() >= unread,
+                    _ => true,
+                };
+                if is_hopeless {
+                    return NoticeReason::Denied(denial);
+                }
+                sleep(PAUSE.max(ports.poll_interval)).await;
+                continue;
             }
             Ok(Err(error @ TalkError::NotRegistered { .. })) => {
                 return NoticeReason::Unreachable(error);

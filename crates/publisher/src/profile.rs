@@ -2,14 +2,14 @@
 
 use alloy_primitives::Address;
 use roadstead_core::{
-    ports::{ChainError, LinkError, RegistryEntry},
+    ports::{ChainError, LinkError},
     protocol::{Denial, Request, Response},
 };
 use roadstead_crypto::sha256;
 use roadstead_types::{PROFILE_VERSION, Profile};
 use serde::Deserialize;
 
-use crate::Ports;
+use crate::{Ports, registry::registration_of};
 
 /// The largest profile, in bytes.
 const MAX_PROFILE: usize = 64 << 10;
@@ -62,12 +62,8 @@ struct Versioned {
 
 /// Asks a provider for its profile, and checks that it is the one in the registry.
 pub async fn provider_profile(ports: &Ports, provider: Address) -> Result<Profile, ProfileError> {
-    let entry = match ports.reader.registration(provider).await? {
-        RegistryEntry::Registered(entry) => entry,
-        RegistryEntry::Absent | RegistryEntry::Unusable => {
-            return Err(ProfileError::NotRegistered { provider });
-        }
-    };
+    let entry = registration_of(&*ports.reader, provider).await?;
+    let entry = entry.ok_or(ProfileError::NotRegistered { provider })?;
     let text = match ports.link.ask(&entry.endpoint, Request::Profile).await? {
         Response::Profile(text) => text,
         Response::Denied(denial) => return Err(denial.into()),

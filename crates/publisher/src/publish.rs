@@ -6,7 +6,7 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use roadstead_core::{
-    ports::{ChainError, ContentError, RegistryEntry},
+    ports::{ChainError, ContentError},
     rate_per_hour,
 };
 use roadstead_crypto::{BundleError, MAX_BUNDLE, seal_bundle, sha256};
@@ -18,7 +18,7 @@ use roadstead_types::{
 };
 use zeroize::Zeroizing;
 
-use crate::{Keys, Ports, SealedWorkload};
+use crate::{Keys, Ports, SealedWorkload, registry::registration_of};
 
 /// What the publisher offers to a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +88,9 @@ pub enum PublishError {
 
 /// The key to which bundles for a provider are sealed.
 pub async fn provider_key(ports: &Ports, provider: Address) -> Result<EncryptionKey, PublishError> {
-    let keys = match ports.reader.registration(provider).await? {
-        RegistryEntry::Registered(entry) => entry.keys,
-        RegistryEntry::Absent | RegistryEntry::Unusable => {
-            return Err(PublishError::NotRegistered { provider });
-        }
-    };
-    let usable = keys.into_iter().find(|key| key.kind == KeyKind::X25519);
+    let entry = registration_of(&*ports.reader, provider).await?;
+    let entry = entry.ok_or(PublishError::NotRegistered { provider })?;
+    let usable = entry.keys.into_iter().find(|key| key.kind == KeyKind::X25519);
     usable.ok_or(PublishError::NoKey { provider })
 }
 

@@ -1,6 +1,8 @@
 //! Recomputing the bill of a job that is over.
 
-use roadstead_core::{BillProblem, FinishedJob, Recomputed, ports::ChainError, verify_bill};
+use roadstead_core::{
+    BillProblem, FinishedJob, Follower, Recomputed, ports::ChainError, verify_bill,
+};
 use roadstead_journal::JournalError;
 use roadstead_types::{JobId, JobStatus, SignedReceipt, Timestamp, TokenAmount};
 use serde::Serialize;
@@ -21,6 +23,8 @@ pub struct VerifiedBill {
     pub metered: TokenAmount,
     /// What was due.
     pub due: TokenAmount,
+    /// What of that the provider did not take.
+    pub unclaimed: TokenAmount,
     /// What was paid.
     pub paid: TokenAmount,
     /// Up to when the receipts run.
@@ -48,9 +52,20 @@ pub enum VerifyError {
     /// The journal could not be read.
     #[error("the journal could not be read")]
     Journal(#[from] JournalError),
+    /// The journal has less than was paid for.
+    #[error(
+        "more was paid for job {job} than the {receipts} receipts in the journal explain; the agent fetches those that are \
+         missing from the provider"
+    )]
+    Missing {
+        /// Its id.
+        job: JobId,
+        /// How many there are.
+        receipts: u32,
+    },
     /// It does not follow from its receipts.
     #[error("the bill of the job is wrong")]
-    Wrong(#[from] BillProblem),
+    Wrong(#[source] BillProblem),
 }
 
 /// Recomputes the whole bill of a job that is over, from the receipts and the voucher in the journal, and compares it
@@ -72,9 +87,10 @@ pub async fn verify_job(ports: &Ports, job: JobId) -> Result<VerifiedBill, Verif
         return Err(VerifyError::NotOver { job });
     };
     let operator = ports.reader.operator(plan.terms.provider).await?;
-    let receipts = receipts(ports, job).await?;
+    let mut receipts = receipts(ports, job).await?;
     let followers = ports.journal.followers().await?;
-    let follower = followers.iter().find(|(id, _)| *id == job);
+    let follower = followers.iter().find(|(id, _)| *id == job).map(|(_, follower)| follower);
+    receipts.extend(follower.and_then(Follower::disputed));
     let recomputed = verify_bill(&FinishedJob {
         domain: &ports.domain,
         job,
@@ -85,10 +101,16 @@ pub async fn verify_job(ports: &Ports, job: JobId) -> Result<VerifiedBill, Verif
         deposit: end.paid.checked_add(end.refund).unwrap_or(TokenAmount::MAX),
         state,
         receipts: &receipts,
-        voucher: follower.and_then(|(_, follower)| follower.voucher()),
-    })?;
-    let Recomputed { receipts, until, metered, due } = recomputed;
-    Ok(VerifiedBill { job, receipts, metered, due, paid: state.paid, until })
+        voucher: follower.and_then(Follower::voucher),
+    });
+    let Recomputed { receipts, until, metered, due, unclaimed } = match recomputed {
+        Ok(recomputed) => recomputed,
+        Err(BillProblem::Missing { receipts }) => {
+            return Err(VerifyError::Missing { job, receipts });
+        }
+        Err(problem) => return Err(VerifyError::Wrong(problem)),
+    };
+    Ok(VerifiedBill { job, receipts, metered, due, unclaimed, paid: state.paid, until })
 }
 
 async fn receipts(ports: &Ports, job: JobId) -> Result<Vec<SignedReceipt>, JournalError> {

@@ -32,6 +32,7 @@ struct State {
     removed_images: Vec<ImageKey>,
     refusal: Option<String>,
     is_held: bool,
+    is_unreadable: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +106,11 @@ impl FakeEngine {
     /// Refuses to start anything from now on.
     pub fn refuse(&self, reason: &str) {
         lock(&self.state).refusal = Some(reason.to_owned());
+    }
+
+    /// Fails whenever it is asked for readings, or does so no more.
+    pub fn hide_usage(&self, is_hidden: bool) {
+        lock(&self.state).is_unreadable = is_hidden;
     }
 
     fn observed(instance: &Instance) -> Observation {
@@ -191,7 +197,12 @@ impl Engine for FakeEngine {
     }
 
     async fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
-        match lock(&self.state).instances.get(id) {
+        let state = lock(&self.state);
+        if state.is_unreadable {
+            let source = "its counters are hidden".into();
+            return Err(EngineError::Failed { operation: "reading the counters", source });
+        }
+        match state.instances.get(id) {
             Some(instance) => Ok(instance.usage),
             None => Err(EngineError::Absent { id: *id }),
         }

@@ -19,7 +19,8 @@ struct DamagedIntent {
 }
 
 impl Account {
-    /// Brings to an end what is written down. Nothing else of the account is sent before.
+    /// Brings to an end what is written down. Nothing else of the account is sent before, so this takes up to
+    /// [`PATIENCE`](super::PATIENCE) for each nonce; the first that is not mined by then ends it.
     pub(super) async fn resume(&self) -> Result<(), WriteError> {
         let Some(intents) = &self.intents else { return Ok(()) };
         let _turn = self.turn.lock().await;
@@ -55,7 +56,7 @@ impl Account {
         restored.ok_or_else(|| IntentError("nothing is written down".into()))
     }
 
-    /// Sends and waits, unless the nonce is used.
+    /// Sends and waits, unless the nonce is used. Where too little was offered for the node to take it, offers more.
     async fn finish(&self, mut sent: Sent) -> Result<(), WriteError> {
         let nonce = sent.offer.nonce;
         let is_used = async || {
@@ -64,17 +65,17 @@ impl Account {
         };
         if self.receipt(&sent).await.is_none() && !is_used().await? {
             match self.hand_over_any(&sent).await {
-                Ok(()) => match self.wait(&mut sent).await {
-                    Err(error @ WriteError::NotMined { .. }) if !is_used().await? => {
-                        return Err(error);
+                Err(refusal) if !is_used().await? => {
+                    if !refusal.is_underpriced() || !self.raise(&mut sent).await {
+                        return Err(failed(EARLIER, "eth_sendRawTransaction")(refusal.error));
                     }
-                    Ok(_) | Err(WriteError::NotMined { .. }) => {}
-                    Err(error) => return Err(error),
-                },
-                Err(error) if !is_used().await? => {
-                    return Err(failed(EARLIER, "eth_sendRawTransaction")(error));
                 }
-                Err(_) => {}
+                Ok(()) | Err(_) => {}
+            }
+            match self.wait(&mut sent).await {
+                Err(error @ WriteError::NotMined { .. }) if !is_used().await? => return Err(error),
+                Ok(_) | Err(WriteError::NotMined { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         self.forget(nonce).await;
@@ -98,6 +99,28 @@ impl Account {
         };
         let kept = intents.intend(&intent).await;
         kept.map_err(|source| WriteError::Intent { call: intent.call, source })
+    }
+
+    /// Forgets one form that the node refused, and leaves what else was signed for its nonce.
+    ///
+    /// Intents are forgotten by nonce, so the rest is written down anew. A crash in between loses that: calls whose end
+    /// nobody was told, as without intents.
+    pub(super) async fn take_back(&self, nonce: u64, form: &TxEnvelope) {
+        let Some(intents) = &self.intents else { return };
+        let taken_back = async {
+            let rest = intents.pending(self.address()).await?;
+            intents.done(self.address(), nonce).await?;
+            let is_other =
+                |kept: &&Intent| kept.nonce == nonce && kept.transaction != *form.tx_hash();
+            for other in rest.iter().filter(is_other) {
+                intents.intend(other).await?;
+            }
+            Ok::<_, IntentError>(())
+        };
+        if let Err(error) = taken_back.await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, nonce, "a transaction that was refused is still written down");
+        }
     }
 
     /// Forgets a nonce that is used. Where that fails, the next `resume` finds out again that it is.

@@ -249,6 +249,91 @@ async fn what_the_node_does_not_take_for_now_stays_written_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_node_refused_is_never_sent() {
+    let key = Key::new();
+    key.node.refuse(Some("insufficient funds for gas * price + value"));
+    let refused = key.submit(1).await.unwrap();
+    assert!(matches!(refused, Err(WriteError::Chain { .. })), "{refused:?}");
+    assert_eq!(key.intents.ever.lock().unwrap().len(), 1);
+    assert_eq!(key.intents.kept(), []);
+    key.node.refuse(None);
+    key.resume().await.unwrap().unwrap();
+    assert!(key.node.handed_over().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_taken_without_an_answer_stays_written_down() {
+    let key = Key::new();
+    key.node.lose_answers(true);
+    let unknown = key.submit(1).await.unwrap();
+    assert!(matches!(unknown, Err(WriteError::Chain { .. })), "{unknown:?}");
+    let kept = key.intents.kept();
+    assert_eq!(kept.len(), 1);
+    key.node.lose_answers(false);
+    let resumed = key.resume();
+    key.node.mine();
+    resumed.await.unwrap().unwrap();
+    assert_eq!(key.node.mined(), [kept[0].transaction]);
+    assert_eq!(key.intents.kept(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_leaves_what_else_was_signed_for_its_nonce() {
+    let key = Key::new();
+    let earlier = key.interrupted(1).await;
+    key.node.refuse(Some("insufficient funds for gas * price + value"));
+    let refused = key.submit(2).await.unwrap();
+    assert!(matches!(refused, Err(WriteError::Chain { .. })), "{refused:?}");
+    assert_eq!(key.intents.ever.lock().unwrap().len(), 3, "the earlier one twice");
+    assert_eq!(key.intents.kept(), [earlier]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_is_told_so_where_it_cannot_be_forgotten() {
+    let key = Key::new();
+    key.node.refuse(Some("insufficient funds for gas * price + value"));
+    key.intents.fail(Some("done"));
+    let refused = key.submit(1).await.unwrap();
+    assert!(matches!(refused, Err(WriteError::Chain { .. })), "{refused:?}");
+    assert_eq!(key.intents.kept().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_is_offered_where_too_little_was_when_it_was_signed() {
+    let key = Key::new();
+    let intent = key.interrupted(1).await;
+    key.node.set_base_fee(50_000);
+    let resumed = key.resume();
+    let sent = handed_over(&key.node, 1).await;
+    let kept = key.intents.kept();
+    assert_eq!(kept.iter().map(|kept| &kept.raw).collect::<Vec<_>>(), [&intent.raw, &sent[0]]);
+    assert!(kept.iter().all(|kept| (kept.nonce, kept.call.as_str()) == (NONCE, "approve")));
+    key.node.mine();
+    resumed.await.unwrap().unwrap();
+    assert_eq!(key.node.mined(), [kept[1].transaction]);
+    assert_eq!(key.intents.kept(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_is_offered_once_and_from_there_by_the_next_process() {
+    let key = Key::new();
+    key.interrupted(1).await;
+    key.node.refuse(Some("Transaction underpriced"));
+    for forms in 2..4 {
+        let refused = key.resume().await.unwrap();
+        assert!(matches!(refused, Err(WriteError::Chain { .. })), "{refused:?}");
+        assert_eq!(key.intents.kept().len(), forms);
+    }
+    key.node.refuse(None);
+    let newest = key.intents.kept().pop().unwrap();
+    let resumed = key.resume();
+    assert_eq!(handed_over(&key.node, 1).await, [newest.raw]);
+    key.node.mine();
+    resumed.await.unwrap().unwrap();
+    assert_eq!(key.intents.kept(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_for_too_long_stays_written_down() {
     let key = Key::new();
     key.interrupted(1).await;
@@ -373,7 +458,8 @@ async fn what_is_no_transaction_of_the_account_is_not_sent() {
     let key = Key::new();
     let own: PrivateKeySigner = key.wallet.to_hex().parse().unwrap();
     let form = |signer: &PrivateKeySigner, chain_id, nonce| {
-        let mut offer = TxEip1559 { chain_id, nonce, ..Default::default() };
+        let max_fee_per_gas = 1_000_000;
+        let mut offer = TxEip1559 { chain_id, nonce, max_fee_per_gas, ..Default::default() };
         let signature = signer.sign_transaction_sync(&mut offer).unwrap();
         TxEnvelope::from(offer.into_signed(signature))
     };

@@ -31,6 +31,7 @@ struct State {
     mined: Vec<TxEnvelope>,
     handed_over: Vec<Bytes>,
     refusal: Option<&'static str>,
+    base_fee: u128,
     is_silent: bool,
     loses_answers: bool,
     questions: watch::Sender<Vec<String>>,
@@ -45,6 +46,7 @@ impl PoolNode {
             mined: Vec::new(),
             handed_over: Vec::new(),
             refusal: None,
+            base_fee: 1_000,
             is_silent: false,
             loses_answers: false,
             questions: watch::Sender::default(),
@@ -61,12 +63,17 @@ impl PoolNode {
         self.0.lock().unwrap().refusal = refusal;
     }
 
+    /// Takes only what offers so much per unit of gas, and says so when it is asked for fees.
+    pub(crate) fn set_base_fee(&self, base_fee: u128) {
+        self.0.lock().unwrap().base_fee = base_fee;
+    }
+
     /// Neither takes a transaction nor answers to one, or does again.
     pub(crate) fn set_silent(&self, is_silent: bool) {
         self.0.lock().unwrap().is_silent = is_silent;
     }
 
-    /// Does what it is asked about transactions and answers with an error, or answers again.
+    /// Does what it is asked about single transactions and answers with an error, or answers again.
     pub(crate) fn lose_answers(&self, loses_answers: bool) {
         self.0.lock().unwrap().loses_answers = loses_answers;
     }
@@ -125,7 +132,7 @@ impl State {
             "eth_getBalance" => Ok(json!("0xde0b6b3a7640000")),
             "eth_feeHistory" => Ok(json!({
                 "oldestBlock": "0x0",
-                "baseFeePerGas": ["0x3e8", "0x3e8"],
+                "baseFeePerGas": [format!("{:#x}", self.base_fee), format!("{:#x}", self.base_fee)],
                 "gasUsedRatio": [0.5],
                 "reward": [["0x64"]],
             })),
@@ -151,6 +158,9 @@ impl State {
         let (hash, nonce) = (*form.tx_hash(), form.nonce());
         if let Some(refusal) = self.refusal {
             return Err(refusal.to_owned());
+        }
+        if form.max_fee_per_gas() < self.base_fee {
+            return Err("max fee per gas less than block base fee".to_owned());
         }
         if nonce < self.next {
             return Err("nonce too low".to_owned());
@@ -219,7 +229,8 @@ impl tower::Service<RequestPacket> for PoolNode {
         let parameters = request.params().map_or("null", RawValue::get);
         let parameters = serde_json::from_str(parameters).unwrap();
         let mut answer = state.answer(request.method(), &parameters);
-        if state.loses_answers && request.method().contains("Transaction") {
+        let counts = request.method() == "eth_getTransactionCount";
+        if state.loses_answers && request.method().contains("Transaction") && !counts {
             answer = Err("too busy".to_owned());
         }
         let payload = match answer {

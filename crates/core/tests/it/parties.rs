@@ -346,7 +346,7 @@ impl Agent {
                 Verdict::Refused { refusal, bill } => {
                     // An answer to a question of long ago, and nothing else that an honest provider could do.
                     assert_eq!((refusal.code, bill), (RefusalCode::Order, None));
-                    self.follower.refuse(refusal, None);
+                    self.follower.refuse(signed, refusal, None);
                     self.keep(None);
                     break;
                 }

@@ -2,7 +2,10 @@
 
 use alloy_primitives::{Address, B256};
 use roadstead_abi::{receipt_digest, receipt_root};
-use roadstead_core::{Circumstances, Follower, MAX_AHEAD, Verdict, protocol::RefusalCode};
+use roadstead_core::{
+    Circumstances, Follower, MAX_AHEAD, Verdict,
+    protocol::{ReceiptRefusal, RefusalCode},
+};
 use roadstead_types::{
     Domain, JobId, Receipt, Resource, Seconds, Signature, SignedReceipt, Timestamp, TokenAmount,
 };
@@ -132,7 +135,7 @@ fn intervals_join_and_lie_between_the_opening_and_now() {
     assert_eq!(code_of(&market, |receipt| receipt.to = Timestamp(u32::MAX)), refused);
 
     let (follower, chain) = follower(&market, 0);
-    // A reorganisation may move the opening to a later block, by a minute at most.
+    // Before the first receipt a reorganisation may move the opening to a later block, by a minute at most.
     let early = Receipt { from: Timestamp(OPENED.0 - 61), ..chain[0] };
     assert_eq!(judge(&market, &follower, &market.signed(early)), refused);
     let given = market.circumstances(LIMIT, at(60));
@@ -211,7 +214,7 @@ fn a_refused_receipt_changes_nothing_but_the_refusal() {
     else {
         panic!("it is not refused");
     };
-    follower.refuse(refusal.clone(), Some(market.voucher(bill)));
+    follower.refuse(&market.signed(wrong), refusal.clone(), Some(market.voucher(bill)));
     assert_eq!(follower.head().map(|head| head.seq), Some(1));
     assert_eq!((follower.refusal(), follower.accepted()), (Some(&refusal), refusal.accepted));
 
@@ -223,7 +226,7 @@ fn a_refused_receipt_changes_nothing_but_the_refusal() {
         panic!("it is not refused");
     };
     assert_eq!(consequence.code, RefusalCode::Order);
-    follower.refuse(consequence, None);
+    follower.refuse(&market.signed(next), consequence, None);
     assert_eq!(follower.refusal(), Some(&refusal));
 }
 
@@ -236,7 +239,7 @@ fn the_same_receipt_later_is_right() {
     let Verdict::Refused { refusal, .. } = follower.examine(&signed, None, &given(at(0))) else {
         panic!("it is not refused");
     };
-    follower.refuse(refusal, None);
+    follower.refuse(&signed, refusal, None);
     take(&market, &mut follower, &chain[2], &given(at(180)));
     assert_eq!((follower.refusal(), follower.accepted()), (None, chain[2].cumulative));
 }
@@ -307,7 +310,7 @@ fn nothing_is_accepted_above_the_rate_of_the_terms() {
     take(&market, &mut follower, &first, &market.circumstances(LIMIT, at(60)));
     // A unit a second since the opening, which was ten seconds before the instance was ready.
     assert_eq!(follower.accepted(), amount(70));
-    assert!(follower.refusal().is_some());
+    assert_eq!(follower.refusal().unwrap().code, RefusalCode::Rate);
 }
 
 #[test]
@@ -330,7 +333,7 @@ fn two_receipts_with_one_number_end_all_vouchers() {
     let Verdict::Refused { refusal, bill: None } = verdict else { panic!("{verdict:?}") };
     assert_eq!(refusal.code, RefusalCode::Equivocation);
     let before = follower.voucher().copied();
-    follower.refuse(refusal.clone(), None);
+    follower.refuse(&market.signed(other), refusal.clone(), None);
     assert!(follower.has_evidence());
 
     // Whatever comes now, and whoever forgets to ask.
@@ -340,7 +343,8 @@ fn two_receipts_with_one_number_end_all_vouchers() {
     assert_eq!(follower.examine(&again, known, &given), refused);
     follower.accept(&honest, market.full(&chain[2]), None);
     follower.accept_more(market.full(&chain[2]), None);
-    follower.refuse(roadstead_core::protocol::ReceiptRefusal { seq: 2, ..refusal.clone() }, None);
+    let another = ReceiptRefusal { seq: 2, ..refusal.clone() };
+    follower.refuse(&honest, another, None);
     assert_eq!((follower.refusal(), follower.voucher()), (Some(&refusal), before.as_ref()));
     assert_eq!(follower.examine_head(&given), None);
 }
@@ -367,4 +371,129 @@ fn a_long_interval_has_a_long_bound() {
         Verdict::Accepted { bill, shortage: None } => assert_eq!(bill, bill_of(&receipt)),
         other => panic!("{other:?}"),
     }
+}
+
+/// Judges a receipt and takes in that it is refused.
+fn refuse(
+    market: &Fixture,
+    follower: &mut Follower,
+    receipt: Receipt,
+    given: &Circumstances<'_>,
+) -> ReceiptRefusal {
+    let signed = market.signed(receipt);
+    match follower.examine(&signed, None, given) {
+        Verdict::Refused { refusal, bill } => {
+            follower.refuse(&signed, refusal.clone(), bill.map(|bill| market.voucher(bill)));
+            refusal
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_number_of_a_refused_receipt_is_used_up() {
+    type Case = (RefusalCode, fn(&mut Receipt));
+    let market = Fixture::new();
+    let given = market.circumstances(LIMIT, at(400));
+    let honest = market.chain(3)[2];
+    let cases: [Case; 5] = [
+        (RefusalCode::Order, |receipt| receipt.prev = B256::ZERO),
+        (RefusalCode::Time, |receipt| receipt.to = at(4_000)),
+        (RefusalCode::Time, |receipt| receipt.from = at(119)),
+        (RefusalCode::Growth, |receipt| receipt.total.cpu += 1),
+        (RefusalCode::Sum, |receipt| receipt.cumulative = amount(900_000)),
+    ];
+    for (code, alter) in cases {
+        let (mut follower, _) = follower(&market, 2);
+        let mut wrong = honest;
+        alter(&mut wrong);
+        assert_eq!(refuse(&market, &mut follower, wrong, &given).code, code);
+        assert_eq!(follower.refused(), Some(&market.signed(wrong)));
+        // It comes again with every answer.
+        let before = follower.clone();
+        assert_eq!(refuse(&market, &mut follower, wrong, &given).code, code);
+        assert_eq!(follower, before);
+        let kept = serde_json::to_string(&follower).unwrap();
+        let mut follower: Follower = serde_json::from_str(&kept).unwrap();
+        // A stranger's receipt proves nothing.
+        let forged = market.signed_by(&market.stranger, honest);
+        assert_eq!(judge(&market, &follower, &forged), (RefusalCode::Signature, None));
+        // A right one proves that the number was signed twice.
+        let voucher = follower.voucher().copied();
+        let refusal = refuse(&market, &mut follower, honest, &given);
+        assert_eq!((refusal.seq, refusal.code), (2, RefusalCode::Equivocation));
+        assert!(follower.has_evidence());
+        assert_eq!(follower.voucher().copied(), voucher);
+    }
+}
+
+#[test]
+fn a_receipt_that_does_not_follow_is_told_of_once() {
+    let market = Fixture::new();
+    let (mut follower, chain) = follower(&market, 2);
+    let given = market.circumstances(LIMIT, at(400));
+    refuse(&market, &mut follower, Receipt { seq: 7, ..chain[2] }, &given);
+    assert_eq!(follower.refused(), None, "its number is not the next one");
+    let before = follower.clone();
+    for seq in [1, 9, 10, u32::MAX] {
+        refuse(&market, &mut follower, Receipt { seq, ..chain[2] }, &given);
+        assert_eq!(follower, before);
+    }
+    take(&market, &mut follower, &chain[2], &given);
+    assert_eq!(follower.refusal(), None);
+}
+
+#[test]
+fn after_the_first_receipt_the_opening_may_move_by_any_time() {
+    let market = Fixture::new();
+    for later in [61, 200, 100_000] {
+        let (mut follower, chain) = follower(&market, 1);
+        let opened_at = OPENED.after(Seconds(later));
+        let given = Circumstances { opened_at, ..market.circumstances(LIMIT, at(400)) };
+        for receipt in &chain[1..] {
+            take(&market, &mut follower, receipt, &given);
+        }
+        assert_eq!(follower.head().map(|head| head.seq), Some(5));
+        // The contract pays from the opening that stands.
+        let (code, before) = (follower.refusal().unwrap().code, chain[0].cumulative);
+        assert_eq!(code, RefusalCode::Rate);
+        assert!(follower.accepted() >= before && follower.accepted() < chain[5].cumulative);
+        // Nor are the receipts too many because it moved.
+        let count = 200;
+        let mut moved = Follower::new(market.job, market.tariff);
+        for receipt in market.chain(count) {
+            let given = Circumstances { now: receipt.to, ..given };
+            let begun = market.circumstances(LIMIT, receipt.to);
+            take(&market, &mut moved, &receipt, if receipt.seq == 0 { &begun } else { &given });
+        }
+    }
+}
+
+#[test]
+fn receipts_of_a_second_each_are_too_many() {
+    let market = Fixture::new();
+    let mut follower = Follower::new(market.job, market.tariff);
+    let mut prev = market.job.0;
+    let given = market.circumstances(LIMIT, at(10_000));
+    let receipt_at = |seq: u32, prev| {
+        let total = market.full_use(u64::from(seq + 1));
+        let (from, to, cumulative) = (at(seq), at(seq + 1), market.due(&total));
+        Receipt { job: market.job, seq, from, to, total, cumulative, prev }
+    };
+    // Ten seconds passed before the first, and sixty are an interval.
+    let most = 66;
+    for seq in 0..=most {
+        let receipt = receipt_at(seq, prev);
+        take(&market, &mut follower, &receipt, &given);
+        prev = receipt_root(&receipt);
+    }
+    let refused = (RefusalCode::Time, None);
+    assert_eq!(judge(&market, &follower, &market.signed(receipt_at(most + 1, prev))), refused);
+    // One that took its time is not.
+    let mut long = receipt_at(most + 1, prev);
+    long.to = at(150);
+    assert!(matches!(
+        follower.examine(&market.signed(long), None, &given),
+        Verdict::Accepted { .. }
+    ));
 }

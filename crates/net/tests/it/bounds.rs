@@ -1,6 +1,6 @@
 //! How much, how many, how large.
 
-use std::iter;
+use std::{iter, net::Ipv4Addr, sync::Arc};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use roadstead_core::{
@@ -14,15 +14,23 @@ use roadstead_types::{
 };
 
 use crate::{
-    fixture::{HELD, LARGE, Provider, about, asking, assert_answers, client, patiently, told},
+    fixture::{
+        HELD, LARGE, Provider, about, asking, assert_answers, by_way_of, client, patiently, told,
+    },
     stranger,
 };
 
 /// The most questions of a peer that a server takes.
 const PER_PEER: usize = 32;
 
+/// The most questions that a client has under way to one provider.
+const PER_PROVIDER: usize = 24;
+
 /// The most questions that a server takes.
 const IN_ALL: usize = 4096;
+
+/// The most connections of one address that a server takes.
+const CONNECTIONS_PER_SOURCE: usize = 32;
 
 /// The most connections of a peer that a server takes.
 const CONNECTIONS_PER_PEER: usize = 2;
@@ -104,30 +112,45 @@ async fn an_answer_that_is_too_large_is_not_read() {
 #[tokio::test]
 async fn a_peer_that_asks_too_much_at_once_is_told_so() {
     let provider = Provider::start().await;
-    let (greedy, modest) = (client(), client());
-    let more = 5;
-    let mut asked: FuturesUnordered<_> =
-        (0..PER_PEER + more).map(|_| asking(&greedy, provider.endpoint(), about(HELD))).collect();
+    let identity = NodeIdentity::generate();
+    // One alone asks less at once than is borne.
+    let greedy =
+        [(); CONNECTIONS_PER_PEER].map(|()| Arc::new(JobClient::start(&identity).unwrap()));
+    let more = CONNECTIONS_PER_PEER * PER_PROVIDER - PER_PEER;
+    let mut asked: FuturesUnordered<_> = greedy
+        .iter()
+        .flat_map(|client| iter::repeat_n(client, PER_PROVIDER))
+        .map(|client| asking(client, provider.endpoint(), about(HELD)))
+        .collect();
     for _ in 0..more {
         let answer = patiently(asked.next()).await.unwrap().unwrap().unwrap();
         assert_eq!(answer, Response::Denied(Denial::Busy));
     }
-    assert_answers(&modest, &provider.endpoint()).await;
+    assert_answers(&client(), &provider.endpoint()).await;
     provider.service.wait(|seen| seen.asked == PER_PEER + 1).await;
     provider.service.release();
     while let Some(answer) = patiently(asked.next()).await {
         assert_eq!(answer.unwrap().unwrap(), Response::Welcome);
     }
-    assert_answers(&greedy, &provider.endpoint()).await;
+    assert_answers(&greedy[0], &provider.endpoint()).await;
 }
 
 #[tokio::test]
 async fn all_peers_together_ask_only_so_much() {
-    let provider = Provider::start().await;
-    let clients: Vec<_> = (0..IN_ALL / PER_PEER).map(|_| client()).collect();
-    let questions = clients.iter().flat_map(|client| iter::repeat_n(client, PER_PEER));
-    let mut held: FuturesUnordered<_> =
-        questions.map(|client| asking(client, provider.endpoint(), about(HELD))).collect();
+    let provider = Arc::new(Provider::start().await);
+    let mut clients = Vec::new();
+    for from in 2..=u8::MAX {
+        let endpoint = by_way_of(Ipv4Addr::new(127, 0, 0, from), &provider).await;
+        clients.extend((0..CONNECTIONS_PER_SOURCE).map(|_| (client(), endpoint.clone())));
+        if clients.len() * PER_PROVIDER >= IN_ALL {
+            break;
+        }
+    }
+    let questions = clients.iter().flat_map(|visitor| iter::repeat_n(visitor, PER_PROVIDER));
+    let mut held: FuturesUnordered<_> = questions
+        .take(IN_ALL)
+        .map(|(client, endpoint)| asking(client, endpoint.clone(), about(HELD)))
+        .collect();
     provider.service.wait(|seen| seen.asked == IN_ALL).await;
     let late = client();
     let answer = patiently(late.ask(&provider.endpoint(), Request::Profile)).await.unwrap();
@@ -140,17 +163,17 @@ async fn all_peers_together_ask_only_so_much() {
 }
 
 #[tokio::test]
-async fn more_questions_than_a_connection_bears_wait_for_their_turn() {
+async fn more_questions_than_a_provider_bears_wait_for_their_turn() {
     let provider = Provider::start().await;
     let client = client();
-    let asked: FuturesUnordered<_> =
-        (0..300).map(|_| asking(&client, provider.endpoint(), Request::Profile)).collect();
-    let answers: Vec<_> = patiently(asked.collect()).await;
-    for answer in &answers {
-        let answer = answer.as_ref().unwrap().as_ref().unwrap();
-        assert!(matches!(answer, Response::Profile(_) | Response::Denied(Denial::Busy)));
+    let mut asked: FuturesUnordered<_> =
+        (0..300).map(|_| asking(&client, provider.endpoint(), about(HELD))).collect();
+    provider.service.wait(|seen| seen.asked == PER_PROVIDER).await;
+    provider.service.release();
+    while let Some(answer) = patiently(asked.next()).await {
+        assert_eq!(answer.unwrap().unwrap(), Response::Welcome);
     }
-    assert_eq!(answers.len(), 300);
+    assert_eq!(provider.service.seen().asked, 300);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A service that does as it is told, and both ends around it.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use multiaddr::Multiaddr;
@@ -11,7 +11,12 @@ use roadstead_core::{
 use roadstead_crypto::NodeIdentity;
 use roadstead_net::{JobClient, JobServer};
 use roadstead_types::{Endpoint, JobId, PeerId};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    time::timeout,
+};
 
 /// Far more than anything here takes: a test that waits for longer would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +113,29 @@ impl Provider {
     pub(crate) fn address(&self) -> Multiaddr {
         self.server.addresses().remove(0)
     }
+}
+
+/// A connection to the provider from this address of the machine.
+pub(crate) async fn connected(provider: &Provider, from: Ipv4Addr) -> TcpStream {
+    let address = provider.address().to_string();
+    let port = address.strip_prefix("/ip4/127.0.0.1/tcp/").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap()
+}
+
+/// Where the provider is reached by way of this address of the machine, as by somebody from elsewhere.
+pub(crate) async fn by_way_of(from: Ipv4Addr, provider: &Arc<Provider>) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let passed_on = Arc::clone(provider);
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = connected(&passed_on, from).await;
+            tokio::spawn(async move { copy_bidirectional(&mut here, &mut there).await });
+        }
+    });
+    provider.identity.endpoint(format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()).unwrap()
 }
 
 /// Any port of this machine.

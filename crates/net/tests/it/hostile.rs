@@ -1,5 +1,7 @@
 //! Peers that keep no rule, and a service that breaks.
 
+use std::net::Ipv4Addr;
+
 use futures_util::StreamExt;
 use libp2p::{
     request_response::{Event, Message, OutboundFailure},
@@ -9,21 +11,19 @@ use roadstead_core::{
     ports::{JobLink, LinkError},
     protocol::{Denial, Request, Response},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use roadstead_crypto::NodeIdentity;
+use roadstead_net::JobClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    fixture::{BROKEN, Provider, about, asking, assert_answers, client, patiently, told},
+    fixture::{
+        BROKEN, HELD, Provider, about, asking, assert_answers, client, connected, patiently, told,
+    },
     stranger,
 };
 
-async fn connected(provider: &Provider) -> TcpStream {
-    let address = provider.address().to_string();
-    let port = address.strip_prefix("/ip4/127.0.0.1/tcp/").unwrap();
-    TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap()
-}
+/// Somebody else's address.
+const ELSEWHERE: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 
 #[tokio::test]
 async fn who_sends_garbage_is_cut_off_and_harms_nobody() {
@@ -35,7 +35,7 @@ async fn who_sends_garbage_is_cut_off_and_harms_nobody() {
         b"\x13/multistream/1.0.0\n\x07/noise\n\xff\xff not a handshake",
     ];
     for bytes in garbage {
-        let mut stream = connected(&provider).await;
+        let mut stream = connected(&provider, Ipv4Addr::LOCALHOST).await;
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
         // Its end, or a reset where bytes were left unread.
@@ -50,7 +50,7 @@ async fn who_stalls_keeps_nobody_waiting() {
     let provider = Provider::start().await;
     let mut stalled = Vec::new();
     for count in 0..48 {
-        let mut stream = connected(&provider).await;
+        let mut stream = connected(&provider, ELSEWHERE[count / 24]).await;
         if count % 2 == 0 {
             stream.write_all(b"\x13/multistream/1.0.0\n\x07/noi").await.unwrap();
         }
@@ -66,6 +66,39 @@ async fn who_stalls_keeps_nobody_waiting() {
     visitors[1].shutdown().await;
     let seen = provider.service.wait(|seen| seen.gone.len() == 2).await;
     assert_eq!(seen.gone, visitors.map(|visitor| visitor.peer()));
+}
+
+#[tokio::test]
+async fn who_connects_without_a_word_keeps_nobody_out() {
+    let provider = Provider::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(connected(&provider, ELSEWHERE[0]).await);
+    }
+    // The server accepts in order, so it has seen all of them before this one.
+    assert_answers(&client(), &provider.endpoint()).await;
+}
+
+#[tokio::test]
+async fn strangers_of_many_names_keep_nobody_out() {
+    let provider = Provider::start().await;
+    let busy = client();
+    let held = asking(&busy, provider.endpoint(), about(HELD));
+    provider.service.wait(|seen| seen.asked == 1).await;
+    let mut strangers = Vec::new();
+    for _ in 0..128 {
+        let identity = NodeIdentity::generate();
+        for _ in 0..2 {
+            let stranger = JobClient::start(&identity).unwrap();
+            assert_answers(&stranger, &provider.endpoint()).await;
+            strangers.push(stranger);
+        }
+    }
+    assert_answers(&client(), &provider.endpoint()).await;
+    assert_answers(&strangers[0], &provider.endpoint()).await;
+    provider.service.release();
+    assert_eq!(patiently(held).await.unwrap().unwrap(), Response::Welcome);
+    assert!(!provider.service.seen().gone.contains(&busy.peer()), "it never had to leave");
 }
 
 #[tokio::test]

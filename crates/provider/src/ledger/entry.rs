@@ -9,7 +9,8 @@ use std::{
 };
 
 use roadstead_core::{
-    JobAccount, JobRecord, MAX_UNACCEPTED,
+    JobAccount, JobRecord, MAX_UNACCEPTED, Sighting,
+    ports::Usage,
     protocol::{JobPhase, ReceiptRefusal},
 };
 use roadstead_types::{Job, JobId, Seconds, SignedReceipt, Tariff, Terms, Timestamp};
@@ -70,7 +71,7 @@ pub(crate) struct Facts {
     pub(crate) is_ordered_away: bool,
     /// Where there is no account: that receipts were, or may have been, signed which the journal does not have.
     pub(crate) gap: Option<Gap>,
-    /// Where there is one: that somebody says to hold newer receipts.
+    /// That somebody says to hold newer receipts, or, where there is no account yet, any.
     pub(crate) claim: Option<Claim>,
     /// Why its agent does not accept a receipt.
     pub(crate) refusal: Option<ReceiptRefusal>,
@@ -167,6 +168,15 @@ impl Facts {
     /// Whether nothing is to be signed for now, because somebody may be about to show newer receipts.
     pub(crate) fn is_claimed(&self, now: Timestamp) -> bool {
         self.claim.is_some_and(|claim| now.since(claim.since) < CLAIM_PATIENCE)
+    }
+
+    /// Lets an account see that its instance has ended, with its last counters if they are known: it ran up to when it was
+    /// last seen.
+    pub(crate) fn see_end(&self, account: &mut JobAccount, now: Timestamp, usage: Option<Usage>) {
+        if let (Some(seen_at), false) = (self.seen_running_at, account.is_paused()) {
+            account.see(seen_at, Sighting::Running(usage.unwrap_or_default()));
+        }
+        account.see(now, Sighting::Stopped(usage));
     }
 
     /// Since when receipts are missed that were signed for sure.

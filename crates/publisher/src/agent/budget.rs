@@ -1,7 +1,8 @@
 //! What may still be accepted, for one job and for all.
 //!
 //! The one thing that jobs share: what each of them was allowed is taken from what is left for the others in the same
-//! moment, before anything is signed, so that two receipts at once cannot both have the rest.
+//! moment, before anything is signed, so that two receipts at once cannot both have the rest. What counts for a job is the
+//! most that was ever signed for it: its provider may settle any of its bills.
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use super::AgentLimits;
 #[derive(Debug)]
 pub(super) struct Budget {
     limits: AgentLimits,
+    /// The most for each job.
     accepted: Mutex<BTreeMap<JobId, TokenAmount>>,
 }
 
@@ -27,7 +29,7 @@ impl Budget {
 
     /// Notes what was accepted for a job by an earlier process.
     pub(super) fn note(&self, job: JobId, accepted: TokenAmount) {
-        self.lock().insert(job, accepted);
+        count(&mut self.lock(), job, accepted);
     }
 
     /// Lets `examine` judge by the most that may be accepted and by whether that is the deposit, and sets aside what it
@@ -50,7 +52,7 @@ impl Budget {
         if let Some(Verdict::Accepted { bill, .. } | Verdict::Refused { bill: Some(bill), .. }) =
             &verdict
         {
-            accepted.insert(job, bill.cumulative);
+            count(&mut accepted, job, bill.cumulative);
         }
         verdict
     }
@@ -58,6 +60,11 @@ impl Budget {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, TokenAmount>> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(all: &mut BTreeMap<JobId, TokenAmount>, job: JobId, accepted: TokenAmount) {
+    let most = all.entry(job).or_default();
+    *most = accepted.max(*most);
 }
 
 #[cfg(test)]
@@ -104,5 +111,14 @@ mod tests {
         assert_eq!(take(&budget, 2, 500, 50), (40, false), "100 less 10 less 50");
         assert_eq!(take(&budget, 1, 500, 55), (50, false), "100 less 10 less 40");
         assert_eq!(take(&budget, 1, 20, 55), (20, true));
+    }
+
+    #[test]
+    fn the_most_that_was_signed_counts() {
+        let budget = Budget::new(AgentLimits { per_job: None, all: Some(amount(100)) });
+        assert_eq!(take(&budget, 1, 500, 60), (100, false));
+        take(&budget, 1, 500, 10);
+        budget.note(job(1), amount(5));
+        assert_eq!(take(&budget, 2, 500, 90), (40, false), "the bill for 60 can still be settled");
     }
 }

@@ -33,8 +33,17 @@ pub enum AgentEvent {
         /// All that the provider says.
         state: Box<State>,
     },
-    /// A receipt was accepted.
+    /// A receipt was accepted. Told once of each.
     Accepted {
+        /// Of which job.
+        job: JobId,
+        /// The receipt.
+        receipt: Receipt,
+        /// All that is accepted so far; less than the receipt says where not all of it is.
+        accepted: TokenAmount,
+    },
+    /// More of the newest receipt was accepted than before.
+    MadeUp {
         /// Of which job.
         job: JobId,
         /// The receipt.
@@ -68,7 +77,7 @@ pub enum AgentEvent {
         /// Of which job.
         job: JobId,
     },
-    /// The job is over.
+    /// The job is over, and its last receipts were looked for: none is missing, or its provider does not give them.
     Finished {
         /// Which.
         job: JobId,

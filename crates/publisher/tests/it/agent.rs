@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use roadstead_core::protocol::{JobSync, RefusalCode, Request};
+use roadstead_core::protocol::{Denial, JobSync, RefusalCode, Request};
 use roadstead_publisher::{AdoptError, AgentEvent, adopt};
 use roadstead_types::Domain;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     host::Host,
@@ -250,4 +250,57 @@ async fn a_provider_that_moved_is_found_by_the_registry() {
     place.host.read(place.job, at(10)).await;
     place.host.paid_up(place.job).await;
     agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_may_read_of_a_job_later_than_its_agent() {
+    let mut world = World::new().await;
+    let place = world.job(1_000_000).await;
+    place.host.deny(Some(Denial::Forbidden));
+    let mut agent = world.start();
+    sleep(Duration::from_secs(20)).await;
+    place.host.deny(None);
+    let back = Instant::now();
+    let lost = |event: &AgentEvent| matches!(event, AgentEvent::Lost { .. });
+    let told = agent.told();
+    assert!(!told.iter().any(lost), "{told:?}");
+    agent.next(|event| matches!(event, AgentEvent::Connected { .. }).then_some(())).await;
+    assert!(back.elapsed() <= Duration::from_secs(2), "{:?}", back.elapsed());
+    agent.end().await;
+
+    // One that never does is told of.
+    place.host.deny(Some(Denial::Forbidden));
+    let begun = Instant::now();
+    let mut agent = world.start();
+    agent.next(|event| lost(event).then_some(())).await;
+    assert!(begun.elapsed() >= Duration::from_secs(30), "{:?}", begun.elapsed());
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_bears_more_jobs_than_questions() {
+    let count = 60;
+    let mut world = World::new().await;
+    let host = world.host();
+    let mut places = Vec::new();
+    for _ in 0..count {
+        places.push(world.job_at(&host, 1_000_000).await);
+    }
+    let mut agent = world.start();
+    for _ in 0..count {
+        agent.next(|event| matches!(event, AgentEvent::Connected { .. }).then_some(())).await;
+    }
+    for interval in 1..=6 {
+        for place in &places {
+            host.read(place.job, at(interval * 10)).await;
+        }
+        sleep(Duration::from_secs(10)).await;
+        for place in &places {
+            let until = host.voucher(place.job).map(|voucher| voucher.bill.until);
+            assert_eq!(until, Some(at(interval * 10)));
+        }
+    }
+    let told = agent.end().await;
+    assert!(!told.iter().any(|event| matches!(event, AgentEvent::Lost { .. })), "{told:?}");
+    assert_eq!(host.denied(), 0);
 }

@@ -14,7 +14,7 @@ use roadstead_core::{
         RegistryEntry, WriteError,
     },
 };
-use roadstead_types::{Domain, Job, JobId, Terms, Timestamp, TokenAmount};
+use roadstead_types::{Domain, Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
 use tokio::time::Instant;
 
 /// The time when a test begins.
@@ -35,6 +35,8 @@ struct State {
     registry: BTreeMap<Address, RegistryEntry>,
     operators: BTreeMap<Address, Address>,
     is_lost: bool,
+    /// Whether its events make no sense.
+    is_broken: bool,
 }
 
 struct Block {
@@ -120,6 +122,14 @@ impl FakeChain {
         self.state().is_lost = is_lost;
     }
 
+    pub(crate) fn set_broken(&self, is_broken: bool) {
+        self.state().is_broken = is_broken;
+    }
+
+    pub(crate) fn is_closed(&self, job: JobId) -> bool {
+        self.state().jobs[&job].status() == JobStatus::Closed
+    }
+
     fn ask(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, ChainError> {
         let state = self.state();
         if state.is_lost {
@@ -138,6 +148,10 @@ impl ChainEvents for FakeChain {
     ) -> Result<EventBatch, ChainError> {
         let head = self.now();
         let state = self.ask("eth_getLogs")?;
+        if state.is_broken {
+            let (operation, reason) = ("eth_getLogs", "the test broke it".to_owned());
+            return Err(ChainError::Malformed { operation, reason });
+        }
         let has = |block: BlockRef| state.blocks.iter().any(|known| known.block == block);
         let (mut cursor, mut undone_from) = (cursor.clone(), None);
         while let Some(last) = cursor.last()

@@ -2,7 +2,10 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use roadstead_core::protocol::{Denial, OrderKind};
+use roadstead_core::{
+    ports::ChainError,
+    protocol::{Denial, OrderKind},
+};
 use roadstead_publisher::{
     CloseError, CloseEvent, Closed, Ending, NoticeReason, Ports, TalkError, close,
 };
@@ -69,6 +72,75 @@ async fn an_order_that_is_denied_becomes_a_notice() {
         "{told:?}"
     );
     assert_eq!(world.slot(place.job).await.status(), JobStatus::Closing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_cannot_take_the_order_yet_is_asked_again() {
+    for (denial, seconds) in [(Denial::Forbidden, 3), (Denial::Busy, 40)] {
+        let (world, place) = world().await;
+        place.host.obey(place.job, amount(300));
+        place.host.deny(Some(denial));
+        let host = place.host.clone();
+        let relents = tokio::spawn(async move {
+            sleep(Duration::from_secs(seconds)).await;
+            host.deny(None);
+        });
+        let (closed, told) = leave(&world.publisher(), &place.plan.terms).await;
+        let Ok(Closed::Closed { how: Ending::Order, .. }) = closed else { panic!("{closed:?}") };
+        assert!(matches!(told[..], [CloseEvent::Ordered]), "{told:?}");
+        relents.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_busy_for_long_is_given_notice() {
+    let (world, place) = world().await;
+    place.host.deny(Some(Denial::Busy));
+    let begun = Instant::now();
+    let (closed, told) = leave(&world.publisher(), &place.plan.terms).await;
+    assert!(matches!(closed, Ok(Closed::NoticeRuns { .. })), "{closed:?}");
+    let [CloseEvent::NoticeGiven { why: NoticeReason::Denied(Denial::Busy) }] = told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(begun.elapsed() < Duration::from_secs(60 + 5) + PATIENCE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_make_no_sense_keep_no_notice_from_being_given() {
+    let (world, place) = world().await;
+    place.host.set_up(false);
+    world.chain.set_broken(true);
+    let (closed, told) = leave(&world.publisher(), &place.plan.terms).await;
+    assert!(matches!(closed, Ok(Closed::NoticeRuns { .. })), "{closed:?}");
+    assert!(matches!(told[..], [CloseEvent::NoticeGiven { .. }]), "{told:?}");
+    assert_eq!(world.slot(place.job).await.status(), JobStatus::Closing);
+
+    // What is closed all the same is waited for no longer than it takes to be confirmed.
+    world.chain.close(place.job, amount(20));
+    let (closed, told) = leave(&world.publisher(), &place.plan.terms).await;
+    let Err(CloseError::Unread { paid, source, .. }) = closed else { panic!("{closed:?}") };
+    assert_eq!(paid, amount(20));
+    assert!(matches!(source, Some(ChainError::Malformed { .. })), "{source:?}");
+    assert!(told.is_empty(), "{told:?}");
+
+    world.chain.set_broken(false);
+    let (closed, _) = leave(&world.publisher(), &place.plan.terms).await;
+    let (job, paid, refund) = (place.job, amount(20), amount(980));
+    assert_eq!(closed.unwrap(), Closed::Closed { job, paid, refund, how: Ending::Notice });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_confirmed_late_is_waited_for() {
+    let (world, place) = world().await;
+    world.chain.set_broken(true);
+    world.chain.close(place.job, amount(20));
+    let ports = world.publisher();
+    let terms = place.plan.terms.clone();
+    let leaving = tokio::spawn(async move { leave(&ports, &terms).await });
+    sleep(PATIENCE + Duration::from_secs(60)).await;
+    world.chain.set_broken(false);
+    let (closed, _) = leaving.await.unwrap();
+    assert!(matches!(closed, Ok(Closed::Closed { .. })), "{closed:?}");
 }
 
 #[tokio::test(start_paused = true)]

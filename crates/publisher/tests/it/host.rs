@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,18 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::chain::FakeChain;
 
+/// So many questions of one peer a real provider bears.
+const MOST_UNDER_WAY: usize = 32;
+
+/// A question under way.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(crate) struct Host {
     pub(crate) wallet: Wallet,
     /// Signs the receipts: the wallet, or an operator.
@@ -38,6 +50,7 @@ pub(crate) struct Host {
     chain: Arc<FakeChain>,
     domain: Domain,
     is_up: AtomicBool,
+    under_way: AtomicUsize,
     books: Mutex<Books>,
     changed: Notify,
 }
@@ -84,6 +97,7 @@ impl Host {
             chain,
             domain,
             is_up: AtomicBool::new(true),
+            under_way: AtomicUsize::new(0),
             books: Mutex::new(Books { port: 4_000 + number, ..Books::default() }),
             changed: Notify::new(),
         }
@@ -292,7 +306,13 @@ impl Host {
 
     pub(crate) async fn answer(&self, peer: PeerId, request: Request) -> Response {
         self.books().requests.push(request.clone());
-        let response = self.respond(peer, request).await;
+        let place = Place(&self.under_way);
+        let response = if self.under_way.fetch_add(1, Ordering::Relaxed) < MOST_UNDER_WAY {
+            self.respond(peer, request).await
+        } else {
+            Response::Denied(Denial::Busy)
+        };
+        drop(place);
         if matches!(response, Response::Denied(_)) {
             self.books().denied += 1;
         }
@@ -450,7 +470,7 @@ impl Host {
         let mut state = State {
             job,
             revision: hosted.revision,
-            phase: JobPhase::Running,
+            phase: if self.chain.is_closed(job) { JobPhase::Closed } else { JobPhase::Running },
             urls: BTreeMap::from([(80, "http://127.0.0.1:8080".to_owned())]),
             receipts,
             more,

@@ -9,6 +9,7 @@ mod chain;
 mod closing;
 mod faults;
 mod host;
+mod late;
 mod link;
 mod money;
 mod profile;

@@ -66,6 +66,7 @@ pub(crate) struct World {
     pub(crate) limits: AgentLimits,
     home: TempDir,
     hosts: u16,
+    jobs: u64,
 }
 
 /// A job, and where it runs.
@@ -87,6 +88,7 @@ impl World {
             limits: AgentLimits::default(),
             home,
             hosts: 0,
+            jobs: 0,
         }
     }
 
@@ -127,7 +129,8 @@ impl World {
     }
 
     /// A job that the agent does not know.
-    pub(crate) fn unknown_job(&self, host: &Arc<Host>, deposit: u128) -> Place {
+    pub(crate) fn unknown_job(&mut self, host: &Arc<Host>, deposit: u128) -> Place {
+        self.jobs += 1;
         let tariff = tariff();
         let terms = Terms {
             publisher: wallet(1).address(),
@@ -137,7 +140,7 @@ impl World {
             start_fee: amount(0),
             notice: Seconds(3_600),
             window: Seconds(0),
-            salt: u64::from(self.hosts),
+            salt: self.jobs,
             bundle: B256::repeat_byte(9),
         };
         let job = self.chain.open(&terms, amount(deposit), OPENED);

@@ -17,15 +17,26 @@ use crate::{
     line::{Speaker, TalkError},
 };
 
+/// What became of the receipts of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There was none that was not known.
+    Nothing,
+    /// One at least was accepted.
+    Accepted,
+    /// The first that was not known was refused.
+    Refused,
+}
+
 impl Follow {
-    /// Judges receipts in their order, up to the first that is not right. Whether any was accepted.
+    /// Judges receipts in their order, up to the first that is not right.
     pub(super) async fn take(
         &mut self,
         receipts: &[SignedReceipt],
         standing: Standing,
-    ) -> Result<bool, FollowError> {
+    ) -> Result<Taken, FollowError> {
         let operator = self.operator_of(receipts).await?;
-        let mut is_accepted = false;
+        let mut taken = Taken::Nothing;
         for signed in receipts {
             if self.follower.has_evidence() {
                 break;
@@ -40,15 +51,18 @@ impl Follow {
                 None | Some(Verdict::Known) => {}
                 Some(Verdict::Accepted { bill, shortage }) => {
                     self.accept(signed, bill, shortage).await?;
-                    is_accepted = true;
+                    taken = Taken::Accepted;
                 }
                 Some(Verdict::Refused { refusal, bill }) => {
                     self.refuse(signed, refusal, bill, known).await?;
+                    if taken == Taken::Nothing {
+                        taken = Taken::Refused;
+                    }
                     break;
                 }
             }
         }
-        Ok(is_accepted)
+        Ok(taken)
     }
 
     /// Judges by what may be accepted now.
@@ -81,9 +95,11 @@ impl Follow {
         follower.accept_more(voucher, shortage.clone());
         self.office.journal.save_follower(self.job, &follower, None).await?;
         self.follower = follower;
-        if let Some(signed) = signed {
-            self.tell_accepted(&signed, bill, shortage);
+        if let Some(SignedReceipt { receipt, .. }) = signed {
+            let (job, accepted) = (self.job, bill.cumulative);
+            self.tell(AgentEvent::MadeUp { job, receipt, accepted });
         }
+        self.tell_short(shortage);
         Ok(())
     }
 
@@ -128,13 +144,14 @@ impl Follow {
         follower.accept(signed, voucher, shortage.clone());
         self.office.journal.save_follower(self.job, &follower, Some(signed)).await?;
         self.follower = follower;
-        self.tell_accepted(signed, bill, shortage);
+        let (job, receipt, accepted) = (self.job, signed.receipt, bill.cumulative);
+        self.tell(AgentEvent::Accepted { job, receipt, accepted });
+        self.tell_short(shortage);
         Ok(())
     }
 
-    fn tell_accepted(&self, signed: &SignedReceipt, bill: Bill, shortage: Option<ReceiptRefusal>) {
-        let (job, receipt, accepted) = (self.job, signed.receipt, bill.cumulative);
-        self.tell(AgentEvent::Accepted { job, receipt, accepted });
+    fn tell_short(&self, shortage: Option<ReceiptRefusal>) {
+        let job = self.job;
         if let Some(refusal) = shortage {
             self.tell(AgentEvent::Refused { job, refusal });
         }
@@ -148,6 +165,7 @@ impl Follow {
         known: Option<SignedReceipt>,
     ) -> Result<(), FollowError> {
         let (job, seq, code) = (self.job, refusal.seq, refusal.code);
+        let known = known.or_else(|| self.follower.refused().copied());
         if let (RefusalCode::Equivocation, Some(known)) = (code, known) {
             self.office.journal.keep_evidence(job, &[known, *signed]).await?;
         }
@@ -156,7 +174,7 @@ impl Follow {
             None => None,
         };
         let mut follower = self.follower.clone();
-        follower.refuse(refusal.clone(), voucher);
+        follower.refuse(signed, refusal.clone(), voucher);
         if follower == self.follower {
             // It comes again with every answer.
             return Ok(());
