@@ -274,6 +274,7 @@ impl Picture {
                 line(format!("      The agent waits for the chain: {}", with_causes(error)));
             }
             AgentEvent::Following { .. }
+            | AgentEvent::MadeUp { .. }
             | AgentEvent::Ignored { .. }
             | AgentEvent::Connected { .. }
             | AgentEvent::Restored { .. }

@@ -17,10 +17,7 @@ use roadstead_abi::job_id;
 use roadstead_chain::Wallet;
 use roadstead_core::{
     Cursor, Duty, JobBook, JobEvent, Offer, Opening, Presence, SettlePolicy, Situation,
-    ports::{
-        ContentStore, Engine, InstanceSpec, Layer, LayerReader, LayerSource, Limits, Network,
-        OpenError, Phase,
-    },
+    ports::{ContentStore, Engine, Layer, LayerReader, LayerSource, OpenError, Phase},
     protocol::JobPhase,
     rate_per_hour,
 };
@@ -34,6 +31,7 @@ use roadstead_types::{
     content::{RAW, content_id},
 };
 use tempfile::TempDir;
+use tokio::task::yield_now;
 
 use crate::{
     Keys, LoopbackEndpoints, Ports,
@@ -268,7 +266,8 @@ impl World {
         Arc::new(Host { ports, keys, offer, ledger, holdings, report: Arc::new(|_| {}) })
     }
 
-    async fn prepare_image(&self) {
+    /// The engine has the image, whatever is in the cache.
+    pub(crate) async fn prepare_image(&self) {
         let key = ImageKey { tenant: self.terms.publisher, image: image().image };
         self.engine.prepare(&key, &NoLayers).await.unwrap();
     }
@@ -344,13 +343,21 @@ impl World {
         self.host.deploy(&self.order(), false).await.unwrap();
     }
 
-    /// What a deployment does up to the start, and not after it.
+    /// A deployment that is cut off when its instance was started, and does not know it yet.
     pub(crate) async fn deploy_up_to_the_start(&self) {
-        self.host.ledger.prepare(self.job, bundle().tariff(), false).await.unwrap();
-        let limits = Limits { cpu: 1, memory: 1, storage: 1, pids: 1 };
-        let (id, network) = (self.id(), Network::Isolated);
-        let spec = InstanceSpec { id, containers: vec![], limits, network };
-        self.engine.apply(&spec).await.unwrap();
+        let before = self.engine.starts(&self.id());
+        self.engine.mute_starts(true);
+        let order = self.order();
+        let started = async {
+            while self.engine.starts(&self.id()) == before {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            deployed = self.host.deploy(&order, false) => panic!("{deployed:?}"),
+            () = started => {}
+        }
+        self.engine.mute_starts(false);
     }
 
     pub(crate) async fn ready(&self) {
@@ -383,9 +390,8 @@ impl World {
     pub(crate) async fn tend(&self) {
         for _ in 0..4 {
             let now = self.host.ledger.now().unwrap();
-            if let Err(error) = tend(&self.host, &self.entry(), now).await {
-                eprintln!("{error:?}");
-            }
+            // What fails is tried again later.
+            tend(&self.host, &self.entry(), now).await.ok();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future,
     net::SocketAddr,
     sync::Mutex,
 };
@@ -33,6 +34,7 @@ struct State {
     refusal: Option<String>,
     is_held: bool,
     is_unreadable: bool,
+    is_mute: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,12 @@ struct Instance {
     phase: Phase,
     reasons: BTreeSet<FreezeReason>,
     usage: Usage,
+}
+
+/// What came of a start.
+struct Started {
+    observed: Observation,
+    is_told: bool,
 }
 
 /// What every instance has used when it starts.
@@ -113,6 +121,39 @@ impl FakeEngine {
         lock(&self.state).is_unreadable = is_hidden;
     }
 
+    /// Starts what it is asked to start, and never says so; or does so again.
+    pub fn mute_starts(&self, is_mute: bool) {
+        lock(&self.state).is_mute = is_mute;
+    }
+
+    fn start(&self, spec: &InstanceSpec) -> Result<Started, EngineError> {
+        let mut state = lock(&self.state);
+        let found = state.instances.get(&spec.id);
+        if let Some(live) = found.filter(|found| !matches!(found.phase, Phase::Exited { .. })) {
+            return Ok(Started { observed: Self::observed(live), is_told: true });
+        }
+        // What has ended makes room for what is to start, whether or not that succeeds.
+        state.instances.remove(&spec.id);
+        if let Some(reason) = state.refusal.clone() {
+            return Err(EngineError::CannotStart { reason });
+        }
+        for (key, _) in &spec.containers {
+            if !state.images.contains(key) {
+                return Err(EngineError::NotPrepared { image: key.image });
+            }
+        }
+        *state.starts.entry(spec.id).or_default() += 1;
+        let started = Instance {
+            spec: spec.clone(),
+            phase: Phase::Running,
+            reasons: BTreeSet::new(),
+            usage: NOTHING,
+        };
+        let observed = Self::observed(&started);
+        state.instances.insert(spec.id, started);
+        Ok(Started { observed, is_told: !state.is_mute })
+    }
+
     fn observed(instance: &Instance) -> Observation {
         let containers = instance.spec.containers.iter();
         let ports = containers.flat_map(|(_, container)| container.ports.iter().copied());
@@ -161,30 +202,10 @@ impl Engine for FakeEngine {
     }
 
     async fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {
-        let mut state = lock(&self.state);
-        let found = state.instances.get(&spec.id);
-        if let Some(live) = found.filter(|found| !matches!(found.phase, Phase::Exited { .. })) {
-            return Ok(Self::observed(live));
+        let Started { observed, is_told } = self.start(spec)?;
+        if !is_told {
+            future::pending::<()>().await;
         }
-        // What has ended makes room for what is to start, whether or not that succeeds.
-        state.instances.remove(&spec.id);
-        if let Some(reason) = state.refusal.clone() {
-            return Err(EngineError::CannotStart { reason });
-        }
-        for (key, _) in &spec.containers {
-            if !state.images.contains(key) {
-                return Err(EngineError::NotPrepared { image: key.image });
-            }
-        }
-        *state.starts.entry(spec.id).or_default() += 1;
-        let started = Instance {
-            spec: spec.clone(),
-            phase: Phase::Running,
-            reasons: BTreeSet::new(),
-            usage: NOTHING,
-        };
-        let observed = Self::observed(&started);
-        state.instances.insert(spec.id, started);
         Ok(observed)
     }
 

@@ -1,6 +1,9 @@
 use std::sync::Mutex;
 
-use roadstead_core::ports::{ContentStore, Engine};
+use roadstead_core::{
+    Refusal,
+    ports::{ContentStore, Engine},
+};
 use roadstead_types::{Contracts, JobStatus, PROFILE_VERSION, Resources, Token};
 use tokio::time::sleep;
 
@@ -41,14 +44,22 @@ async fn until(is_so: impl Fn() -> bool) {
 async fn a_job_that_can_never_be_started_is_given_back_whole_and_forgotten() {
     let world = World::with(100_000, 500).await;
     world.engine.refuse("its program is missing");
+    world.chain.hide(true);
     let (daemon, told) = daemon(&world);
     let stop = CancellationToken::new();
     let running = tokio::spawn(daemon.run(stop.clone()));
     let is_told = |what: fn(&ProviderEvent) -> bool| told.lock().unwrap().iter().any(what);
+    // What no job needs is swept away before there is one.
+    until(|| !world.engine.removed_images().is_empty()).await;
+    world.prepare_image().await;
+    world.chain.hide(false);
     until(|| is_told(|event| matches!(event, ProviderEvent::Closed { .. }))).await;
     stop.cancel();
     running.await.unwrap().unwrap();
-    assert!(is_told(|event| matches!(event, ProviderEvent::Refused { .. })));
+    assert!(is_told(|event| {
+        let ProviderEvent::Refused { refusal, .. } = event else { return false };
+        matches!(refusal, Refusal::BadImage { reason } if reason.contains("program"))
+    }));
     assert_eq!(world.chain.calls(), ["decline"]);
     assert_eq!(world.receipts().await, []);
     assert_eq!(world.cache.pins().await.unwrap(), []);
@@ -69,6 +80,7 @@ async fn a_job_that_was_ordered_away_before_a_restart_is_never_started() {
     until(|| is_told(|event| matches!(event, ProviderEvent::Closed { .. }))).await;
     stop.cancel();
     running.await.unwrap().unwrap();
+    assert!(!is_told(|event| matches!(event, ProviderEvent::Admitted { .. })));
     assert_eq!(world.chain.calls(), ["decline"]);
     assert_eq!(world.engine.starts(&world.id()), 0);
 }

@@ -174,7 +174,7 @@ async fn an_order_counts_between_the_start_and_readiness() {
 }
 
 #[tokio::test]
-async fn an_order_outlives_receipts_that_come_back() {
+async fn orders_and_vouchers_outlive_receipts_that_come_back() {
     let mut world = running_for(&[61]).await;
     let backup = world.facts().account.unwrap();
     let known = world.receipts().await;
@@ -187,6 +187,8 @@ async fn an_order_outlives_receipts_that_come_back() {
     world.order_away().await;
     world.sync(&world.signer, Some(1), None).await;
     assert!(matches!(world.restore(&all).await, Response::State(_)));
+    let account = world.facts().account.unwrap();
+    assert_eq!(account.accepted(), backup.accepted(), "nor is a voucher forgotten");
     world.at(200).await;
     assert!(world.is_final());
     assert_eq!(world.receipts().await[..2], all);
