@@ -228,7 +228,7 @@ impl Daemon {
                     if std::mem::take(&mut self.is_chain_lost) {
                         self.tell(ProviderEvent::ChainBack);
                     }
-                    self.host.ledger.see_head(batch.head);
+                    self.host.ledger.see_head(batch.head, Instant::now().into_std());
                     if batch.cursor == self.cursor {
                         self.has_read = true;
                         self.host.ledger.read_up_to(Some(batch.head));

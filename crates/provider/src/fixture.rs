@@ -4,20 +4,19 @@
 
 mod chain;
 mod parties;
+mod workload;
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use alloy_primitives::{Address, B256};
-use async_trait::async_trait;
 use roadstead_abi::job_id;
 use roadstead_chain::Wallet;
 use roadstead_core::{
     Cursor, Duty, JobBook, JobEvent, Offer, Opening, Presence, SettlePolicy, Situation,
-    ports::{ContentStore, Engine, Layer, LayerReader, LayerSource, OpenError, Phase},
+    ports::{ContentStore, Engine, Phase},
     protocol::JobPhase,
     rate_per_hour,
 };
@@ -25,9 +24,8 @@ use roadstead_crypto::{EncryptionSecret, NodeIdentity, seal_bundle, sha256};
 use roadstead_journal::{Journal, JournalBinding, StateFolder};
 use roadstead_testkit::{FakeEngine, MemorySources, MemoryStore};
 use roadstead_types::{
-    BUNDLE_VERSION, Bundle, BundleBinding, BundledContainer, ChunkKey, ChunkRef, Cid, Container,
-    Domain, ImageId, ImageKey, ImageReference, InstanceId, JobId, PeerId, Resources, Seconds,
-    SignedReceipt, Start, Terms, Timestamp, TokenAmount, Workload,
+    BundleBinding, Domain, ImageKey, InstanceId, JobId, PeerId, Resources, Seconds, SignedReceipt,
+    Terms, Timestamp, TokenAmount,
     content::{RAW, content_id},
 };
 use tempfile::TempDir;
@@ -42,31 +40,11 @@ use crate::{
     metering::{Need, tend},
 };
 pub(crate) use chain::Chain;
+pub(crate) use workload::{NoLayers, RESERVATION};
+use workload::{PRICES, bundle, image};
 
 /// When the job is opened.
 const OPENED: Timestamp = Timestamp(1_800_000_000);
-
-/// The length of its metering interval.
-const INTERVAL: Seconds = Seconds(60);
-
-/// What it reserves; memory alone costs something, and that one token unit for each MiB and second.
-pub(crate) const RESERVATION: Resources<u64> = Resources {
-    cpu: 100,
-    memory: 10,
-    storage: 1,
-    network_in: 1_000,
-    network_out: 1_000,
-    accelerator: 0,
-};
-
-const PRICES: Resources<u128> = Resources {
-    cpu: 0,
-    memory: 1_000_000_000_000,
-    storage: 0,
-    network_in: 0,
-    network_out: 0,
-    accelerator: 0,
-};
 
 pub(crate) fn amount(units: u128) -> TokenAmount {
     TokenAmount::new(units).unwrap()
@@ -75,28 +53,6 @@ pub(crate) fn amount(units: u128) -> TokenAmount {
 /// So many seconds after the opening.
 pub(crate) fn at(seconds: u32) -> Timestamp {
     OPENED.after(Seconds(seconds))
-}
-
-/// An image without layers.
-pub(crate) struct NoLayers;
-
-#[async_trait]
-impl LayerSource for NoLayers {
-    fn image(&self) -> ImageId {
-        ImageId(B256::ZERO)
-    }
-
-    fn config(&self) -> &[u8] {
-        b"{}"
-    }
-
-    fn layers(&self) -> &[Layer] {
-        &[]
-    }
-
-    async fn read(&self, _index: usize) -> Result<Box<dyn LayerReader>, OpenError> {
-        Err(OpenError::Damaged { reason: "there are no layers".into() })
-    }
 }
 
 pub(crate) struct World {
@@ -120,6 +76,8 @@ pub(crate) struct World {
     cursor: Cursor,
     peers: [PeerId; 2],
     nonces: AtomicU64,
+    /// A moment that no test lives to see: until then no time passes on the chain by itself.
+    later: Instant,
 }
 
 fn open_journal(domain: &Domain) -> (TempDir, StateFolder, Journal) {
@@ -129,44 +87,6 @@ fn open_journal(domain: &Domain) -> (TempDir, StateFolder, Journal) {
         JournalBinding { chain: domain.chain, genesis: B256::ZERO, contract: domain.contract };
     let journal = Journal::open(&folder, &binding).unwrap();
     (home, folder, journal)
-}
-
-fn image() -> ImageReference {
-    let chunk = ChunkKey::new([7; ChunkKey::LENGTH]);
-    ImageReference {
-        root: Cid::default(),
-        index: ChunkRef { digest: B256::ZERO, key: chunk, length: 1, raw_length: 1 },
-        index_digest: B256::ZERO,
-        image: ImageId(B256::ZERO),
-    }
-}
-
-fn bundle() -> Bundle {
-    let container = Container {
-        name: "web".into(),
-        command: None,
-        args: None,
-        env: BTreeMap::new(),
-        working_dir: None,
-        user: None,
-        read_only: false,
-        ports: Vec::new(),
-        stop_grace_period: Seconds(0),
-    };
-    let workload = Workload {
-        name: "web".into(),
-        containers: vec![BundledContainer { image: image(), container }],
-        reservation: RESERVATION,
-        pids_limit: 10,
-    };
-    Bundle {
-        version: BUNDLE_VERSION,
-        workload,
-        sources: Vec::new(),
-        interval: INTERVAL,
-        prices: PRICES,
-        start: Start::AtOnce,
-    }
 }
 
 impl World {
@@ -253,9 +173,10 @@ impl World {
             cursor: Cursor::starting_at(1),
             peers,
             nonces: AtomicU64::default(),
+            later: Instant::now() + Duration::from_secs(86_400),
         };
         world.prepare_image().await;
-        world.host.ledger.see_head(OPENED);
+        world.sees_head(OPENED);
         world.read();
         world
     }
@@ -289,7 +210,7 @@ impl World {
         self.desk = Desk::new(self.host.clone(), self.provider.address(), "{}".into());
         self.host.ledger.load().await.unwrap();
         self.host.ledger.follow(&self.book);
-        self.host.ledger.see_head(now);
+        self.sees_head(now);
     }
 
     /// The process ends; the next one has read the chain to its end.
@@ -322,9 +243,14 @@ impl World {
         self.host.ledger.read_up_to(self.host.ledger.times().map(|(head, _)| head));
     }
 
+    /// The time of the newest block, and of all that is done before the next one.
+    pub(crate) fn sees_head(&self, head: Timestamp) {
+        self.host.ledger.see_head(head, self.later);
+    }
+
     pub(crate) fn happens(&mut self, seconds: u32, event: JobEvent) {
         self.chain.happens(at(seconds), event);
-        self.host.ledger.see_head(at(seconds));
+        self.sees_head(at(seconds));
         self.read();
     }
 
@@ -382,7 +308,7 @@ impl World {
 
     /// So many seconds after the opening the chain is read, and the meters do all that they have to.
     pub(crate) async fn at(&mut self, seconds: u32) {
-        self.host.ledger.see_head(at(seconds));
+        self.sees_head(at(seconds));
         self.read();
         self.tend().await;
     }

@@ -121,9 +121,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes the time of the newest block.
-    pub(crate) fn see_head(&self, head: Timestamp) {
-        lock(&self.clock).see(head, Instant::now());
+    /// Notes the time of the newest block, which was seen at `at`.
+    pub(crate) fn see_head(&self, head: Timestamp, at: Instant) {
+        lock(&self.clock).see(head, at);
     }
 
     /// Notes up to which time everything was read of the chain, or that it is not known.

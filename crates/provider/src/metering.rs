@@ -220,7 +220,7 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
             if last.is_some() {
                 *account = read;
             } else {
-                // What never ran has used no number, and earned no start fee.
+                // What never ran gets no receipt, which would be taken for the sign that it did.
                 account.finish_unread(now);
             }
             last

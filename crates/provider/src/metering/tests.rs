@@ -103,7 +103,7 @@ async fn a_job_is_given_up_only_where_a_top_up_would_have_been_read() {
     // The next process hears the time before it has read what happened meanwhile.
     world.ends().await;
     world.chain.happens(at(2_000), JobEvent::ToppedUp { deposit: amount(100_000) });
-    world.host.ledger.see_head(at(90_000));
+    world.sees_head(at(90_000));
     assert_ne!(world.need(), Some(Need::LastReceipt));
     world.tend().await;
     assert!(!world.is_final());
