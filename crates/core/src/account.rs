@@ -43,6 +43,7 @@ pub struct JobAccount {
     job: JobId,
     tariff: Tariff,
     meter: Meter,
+    has_begun: bool,
     head: Option<ReceiptHead>,
     accepted: Option<Accepted>,
     /// Since when it is being ended.
@@ -138,12 +139,21 @@ impl JobAccount {
             job,
             tariff,
             meter,
+            has_begun: true,
             head: None,
             accepted: None,
             ending: None,
             final_at: None,
             is_paused: false,
         }
+    }
+
+    /// An account whose instance is about to be started.
+    pub fn prepared(job: JobId, tariff: Tariff, now: Timestamp) -> Self {
+        let mut account = Self::open(job, tariff, now);
+        account.see(now, Sighting::Stopped(None));
+        account.has_begun = false;
+        account
     }
 
     /// The account of a provider that lost its journal, from the newest of its own receipts, which were checked by
@@ -162,7 +172,7 @@ impl JobAccount {
 
     /// Whether its instance ever ran.
     pub const fn has_begun(&self) -> bool {
-        self.head.is_some() || self.meter.was_running()
+        self.has_begun
     }
 
     /// Whether its instance ran when it was last seen.
@@ -232,11 +242,13 @@ impl JobAccount {
 
     /// Takes in how the instance was found.
     pub fn see(&mut self, now: Timestamp, sighting: Sighting) {
+        self.has_begun |= matches!(sighting, Sighting::Running(_));
         self.meter.see(now, sighting, &self.tariff.reservation);
     }
 
     /// The instance began a new life.
     pub fn restarted(&mut self, now: Timestamp) {
+        self.has_begun = true;
         self.meter.restarted(now);
     }
 
@@ -426,7 +438,7 @@ impl JobAccount {
         last
     }
 
-    /// Ends it without a last receipt, because its number may have been used already.
+    /// Ends it without a last receipt, where there is nothing to bill.
     pub fn finish_unread(&mut self, now: Timestamp) {
         self.end(now);
         self.final_at.get_or_insert(now);

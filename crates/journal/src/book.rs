@@ -71,6 +71,19 @@ impl Journal {
         .await
     }
 
+    /// The block in which the journal was new: the first that was ever named here, which `block` is where none was. What was
+    /// signed before it may have been in a journal that is lost.
+    pub async fn born_in(&self, block: u64) -> Result<u64, JournalError> {
+        self.write("noting the age of the journal", move |transaction| {
+            let block = i64::try_from(block).unwrap_or(i64::MAX);
+            transaction.execute("UPDATE meta SET born_in = COALESCE(born_in, ?1)", (block,))?;
+            let read = |found: &rusqlite::Row<'_>| found.get::<_, i64>(0);
+            let first = transaction.query_row("SELECT born_in FROM meta", (), read)?;
+            Ok(u64::try_from(first).unwrap_or_default())
+        })
+        .await
+    }
+
     /// Keeps a job that was prepared, in place of what was kept of it before.
     pub async fn save_plan(&self, plan: &JobPlan) -> Result<(), JournalError> {
         let plan = plan.clone();

@@ -31,7 +31,8 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 0),
         chain TEXT NOT NULL,
         genesis BLOB NOT NULL,
-        contract BLOB NOT NULL
+        contract BLOB NOT NULL,
+        born_in INTEGER
     ) STRICT;
 
     CREATE TABLE cursor (

@@ -89,8 +89,8 @@ pub struct Daemon {
     /// Whether all that the chain has was read, and nothing of it undone since. Before that, a job that is not in the
     /// book may well be open, and one that is open in the book may be over.
     has_read: bool,
-    /// Whether nothing was ever written down before.
-    is_journal_new: bool,
+    /// Whether it is known how old the journal is.
+    has_age: bool,
     /// Whether what a process left that ended in the middle is gone.
     has_swept: bool,
     /// Whether the transactions that an earlier process signed came to their end.
@@ -132,7 +132,7 @@ impl Daemon {
             next_look: Instant::now(),
             is_chain_lost: false,
             has_read: false,
-            is_journal_new: true,
+            has_age: false,
             has_swept: false,
             has_resumed: false,
             next_resume: Instant::now(),
@@ -151,7 +151,6 @@ impl Daemon {
         if let Some((cursor, book)) = self.host.ports.journal.book().await? {
             self.saved = cursor.next();
             (self.cursor, self.book) = (cursor, book);
-            self.is_journal_new = false;
         }
         self.host.ledger.load().await?;
         self.host.ledger.follow(&self.book);
@@ -233,9 +232,10 @@ impl Daemon {
                         self.has_read = true;
                         self.host.ledger.read_up_to(Some(batch.head));
                         if let Some(last) = self.cursor.last()
-                            && self.is_journal_new
+                            && !self.has_age
                         {
-                            self.host.ledger.is_born_in(last.number);
+                            self.host.ledger.learn_age(last.number).await?;
+                            self.has_age = true;
                         }
                         return Ok(());
                     }

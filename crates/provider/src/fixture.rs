@@ -176,6 +176,8 @@ impl World {
             later: Instant::now() + Duration::from_secs(86_400),
         };
         world.prepare_image().await;
+        // The journal is older than the job.
+        world.host.ledger.learn_age(0).await.unwrap();
         world.sees_head(OPENED);
         world.read();
         world
@@ -217,6 +219,7 @@ impl World {
     pub(crate) async fn restarts(&mut self) {
         self.ends().await;
         self.read();
+        self.host.ledger.learn_age(self.cursor.next()).await.unwrap();
     }
 
     /// The journal is lost, and the process with it. The next one makes a new journal in a block after that of the job.
@@ -225,7 +228,6 @@ impl World {
         self.homes.push(home);
         self.journal = journal;
         self.restarts().await;
-        self.host.ledger.is_born_in(self.cursor.next());
     }
 
     /// The engine's data is lost.

@@ -12,6 +12,7 @@
 //! bounded by the jobs that the chain closed in that time, each of which cost its publisher a transaction.
 
 mod entry;
+mod restore;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,8 +22,7 @@ use std::{
 
 use roadstead_abi::receipt_digest;
 use roadstead_core::{
-    BrokenChain, ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, Sighting, VoucherProblem,
-    check_chain,
+    ChainClock, ClosedJob, JobAccount, JobBook, JobRecord, VoucherProblem,
     ports::{SignError, Signer, Usage},
     protocol::JobPhase,
 };
@@ -33,6 +33,7 @@ use roadstead_types::{
 
 use entry::lock;
 pub(crate) use entry::{Claim, Entry, Facts, Gap, Life};
+pub(crate) use restore::RestoreError;
 
 use crate::event::ProviderEvent;
 
@@ -45,25 +46,6 @@ pub enum LedgerError {
     /// The receipt was not signed.
     #[error("the receipt cannot be signed")]
     Sign(#[from] SignError),
-}
-
-/// Why receipts of one's own were not taken back.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RestoreError {
-    #[error("no receipts are missing")]
-    NotWanted,
-    #[error("newer ones than these were settled on chain")]
-    Short,
-    #[error(transparent)]
-    Broken(#[from] BrokenChain),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
-impl From<JournalError> for RestoreError {
-    fn from(error: JournalError) -> Self {
-        Self::Ledger(error.into())
-    }
 }
 
 /// All accounts.
@@ -81,7 +63,7 @@ pub(crate) struct Ledger {
     ordered: Mutex<HashSet<JobId>>,
     /// The time of the block up to which everything was read.
     read_up_to: Mutex<Option<Timestamp>>,
-    /// The newest block when this journal was made, where that was in this process.
+    /// The newest block when this journal was new.
     born_in: Mutex<Option<u64>>,
     /// Where revisions of this process begin: those of an earlier one mean nothing.
     epoch: u64,
@@ -89,9 +71,6 @@ pub(crate) struct Ledger {
 
 /// How long a job is answered for after its close.
 const KEPT: Seconds = Seconds::from_hours(90 * 24);
-
-/// The most receipts that a journal is given back for one job: a year of one-minute intervals.
-const MAX_RESTORED: usize = 600_000;
 
 impl Ledger {
     pub(crate) fn new(domain: Domain, journal: Journal, signer: Arc<dyn Signer>) -> Self {
@@ -136,9 +115,11 @@ impl Ledger {
         *lock(&self.read_up_to)
     }
 
-    /// Notes that the journal is new in this block: for older jobs a lost one may have held receipts.
-    pub(crate) fn is_born_in(&self, block: u64) {
+    /// Learns in which block the journal was new: in `block`, where it is. For older jobs a lost one may have held receipts.
+    pub(crate) async fn learn_age(&self, block: u64) -> Result<(), JournalError> {
+        let block = self.journal.born_in(block).await?;
         lock(&self.born_in).get_or_insert(block);
+        Ok(())
     }
 
     /// The time of the newest block, and the time since; `None` before the first.
@@ -263,8 +244,7 @@ impl Ledger {
         tariff: Tariff,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let mut account = JobAccount::open(entry.job, tariff, now);
-        account.see(now, Sighting::Stopped(None));
+        let account = JobAccount::prepared(entry.job, tariff, now);
         self.keep(entry, account, None).await?;
         entry.note(|facts| {
             facts.gap = None;
@@ -417,81 +397,20 @@ impl Ledger {
         entry: &Entry,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        entry.note(|facts| !std::mem::replace(&mut facts.is_ordered_away, true));
+        entry.note(|facts| {
+            let is_new = !std::mem::replace(&mut facts.is_ordered_away, true);
+            if let (Some(gap), true) = (&mut facts.gap, is_new) {
+                // From now on they are waited for as the last voucher is.
+                gap.since = now;
+            }
+            is_new
+        });
         self.step(entry, |account, _| {
             account.end(now);
             None
         })
         .await?;
         Ok(())
-    }
-
-    /// Takes back receipts that the journal lost; `is_last` says that there are no more. Those that it has must be the same,
-    /// those that it has not must follow on them. Whether it learned of any.
-    pub(crate) async fn restore(
-        &self,
-        entry: &Entry,
-        receipts: &[SignedReceipt],
-        is_last: bool,
-        is_own: impl Fn(&SignedReceipt) -> bool + Send,
-    ) -> Result<bool, RestoreError> {
-        let mut turn = entry.turn.lock().await;
-        let facts = entry.facts();
-        let head = facts.account.as_ref().and_then(JobAccount::head).copied();
-        if facts.is_over || (facts.account.is_none() && facts.gap.is_none()) {
-            return Err(RestoreError::NotWanted);
-        }
-        let found = &mut turn.given_back;
-        let next = head.map_or(0, |head| head.seq.saturating_add(1));
-        let (known, new) =
-            receipts.split_at(receipts.partition_point(|signed| signed.receipt.seq < next));
-        for signed in known {
-            let own = self.journal.receipt(entry.job, signed.receipt.seq).await?;
-            if own.is_none_or(|own| own.receipt != signed.receipt) {
-                return Err(BrokenChain { seq: signed.receipt.seq }.into());
-            }
-        }
-        if let Some(first) = new.first() {
-            // The same message again begins where it began before.
-            let before = first.receipt.seq.saturating_sub(next);
-            found.truncate(usize::try_from(before).unwrap_or(usize::MAX));
-            let last = found.last().map(|signed| (&signed.receipt).into()).or(head);
-            check_chain(entry.job, last.as_ref(), new, is_own)?;
-            if found.len().saturating_add(new.len()) > MAX_RESTORED {
-                found.clear();
-                return Err(RestoreError::NotWanted);
-            }
-            found.extend_from_slice(new);
-        }
-        if !is_last {
-            return Ok(false);
-        }
-        let Some(newest) = found.last().map(|signed| signed.receipt) else { return Ok(false) };
-        if facts.slot.paid_until > facts.opened_at.max(newest.to) {
-            return Err(RestoreError::Short);
-        }
-        let mut account = match (facts.account, facts.gap) {
-            (Some(mut account), _) => {
-                account.catch_up(&newest);
-                account
-            }
-            (None, Some(gap)) => JobAccount::restored(gap.tariff, &newest),
-            (None, None) => return Err(RestoreError::NotWanted),
-        };
-        // Until its instance is seen to run, nothing of it is billed.
-        account.set_paused(true);
-        if facts.is_ordered_away {
-            account.end(newest.to);
-        }
-        self.journal.restore_account(entry.job, &account, found).await?;
-        *found = Vec::new();
-        entry.note(|facts| {
-            facts.account = Some(account);
-            facts.gap = None;
-            facts.is_frozen = None;
-            true
-        });
-        Ok(true)
     }
 
     async fn keep(

@@ -58,6 +58,13 @@ fn records(book: &JobBook) -> Vec<(JobId, JobRecord)> {
 }
 
 #[tokio::test]
+async fn a_journal_knows_in_which_block_it_was_new() {
+    let role = Role::new();
+    assert_eq!(role.open().born_in(7).await.unwrap(), 7);
+    assert_eq!(role.open().born_in(9).await.unwrap(), 7);
+}
+
+#[tokio::test]
 async fn a_book_is_read_back_with_its_cursor() {
     let role = Role::new();
     assert!(role.open().book().await.unwrap().is_none());

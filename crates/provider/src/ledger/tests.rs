@@ -46,6 +46,8 @@ async fn where_journal_and_engine_are_lost_number_0_is_signed_once() {
     assert_eq!(lost.len(), 1);
     world.loses_instance().await;
     world.loses_journal().await;
+    // The journal is new in the process after that, too.
+    world.restarts().await;
     world.deploy().await;
     for seconds in [100, 165, 230] {
         world.at(seconds).await;
@@ -86,7 +88,6 @@ async fn receipts_that_are_said_to_be_held_before_the_start_are_waited_for() {
     let lost = world.receipts().await;
     world.loses_instance().await;
     world.loses_journal().await;
-    // A process that does not know that the journal is new.
     world.restarts().await;
     world.sync(&world.signer, Some(0), None).await;
     world.deploy().await;
