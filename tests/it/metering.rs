@@ -123,10 +123,7 @@ async fn a_provider_that_was_killed_goes_on_with_the_same_container_and_the_same
 async fn a_provider_without_its_journal_signs_nothing_until_its_receipts_are_back() {
     let mut rent = Rent::start(1_000_000).await;
     let mut agent = Following::start(&rent.market).await;
-    for seq in 0..2 {
-        rent.interval().await;
-        agent.accepts(seq).await;
-    }
+    rent.accepted_for(0..2, &mut agent).await;
     agent.stop().await;
     rent.restart(async |market| market.lose_journal("provider")).await;
     rent.interval().await;
@@ -157,10 +154,7 @@ async fn a_provider_without_its_journal_signs_nothing_until_its_receipts_are_bac
 async fn an_agent_without_its_journal_signs_the_same_vouchers_again() {
     let mut rent = Rent::start(1_000_000).await;
     let mut agent = Following::start(&rent.market).await;
-    for seq in 0..2 {
-        rent.interval().await;
-        agent.accepts(seq).await;
-    }
+    rent.accepted_for(0..2, &mut agent).await;
     agent.stop().await;
     let before = rent.publisher.journal.followers().await.unwrap();
     rent.market.lose_journal("publisher");
@@ -185,10 +179,7 @@ async fn a_deposit_that_is_used_up_pauses_the_job_until_it_is_topped_up() {
     // Two intervals and a little: 60 s cost 1,207 units.
     let mut rent = Rent::start(2_600).await;
     let mut agent = Following::start(&rent.market).await;
-    for seq in 0..2 {
-        rent.interval().await;
-        agent.accepts(seq).await;
-    }
+    rent.accepted_for(0..2, &mut agent).await;
     let event = rent.daemon.until(paused).await;
     assert!(
         matches!(event, ProviderEvent::Paused { reason: Some(PauseReason::Exhausted), .. }),
@@ -209,10 +200,7 @@ async fn a_deposit_that_is_used_up_pauses_the_job_until_it_is_topped_up() {
 async fn a_job_without_money_is_ended_after_the_grace_time() {
     let mut rent = Rent::start(2_600).await;
     let mut agent = Following::start(&rent.market).await;
-    for seq in 0..2 {
-        rent.interval().await;
-        agent.accepts(seq).await;
-    }
+    rent.accepted_for(0..2, &mut agent).await;
     rent.daemon.until(paused).await;
     rent.market.pass(3_700).await;
     rent.daemon.until(|event| matches!(event, ProviderEvent::Closed { .. })).await;

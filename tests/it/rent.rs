@@ -1,6 +1,6 @@
 //! A job that is metered: a daemon, an agent and the network between them, on a chain that mines every second.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use alloy::{primitives::U256, providers::Provider, sol_types::SolCall};
 use roadstead_abi::{Payment, TestToken};
@@ -125,6 +125,14 @@ impl Rent {
     /// Lets one interval pass.
     pub(crate) async fn interval(&self) {
         self.market.pass(INTERVAL).await;
+    }
+
+    /// Lets an interval pass for each of these receipts, and waits until the agent accepts it.
+    pub(crate) async fn accepted_for(&self, receipts: Range<u32>, agent: &mut Following) {
+        for seq in receipts {
+            self.interval().await;
+            agent.accepts(seq).await;
+        }
     }
 
     /// Waits until the provider has signed the receipt with this number.
