@@ -47,9 +47,9 @@ async fn what_is_metered_is_accepted_paid_and_recomputed() {
         rent.market.engine.spend(&rent.instance(), 6_000, 1 << 20, 1 << 20);
         rent.interval().await;
         let accepted = agent.accepts(seq).await;
-        // 20 units a second for memory and storage, 6 for the CPU of an interval; readings begin on whole seconds.
+        // 20 units a second for memory and storage, 6 for the CPU of an interval; and what passes in between.
         let least = u128::from(seq + 1) * (u128::from(INTERVAL) * 20 + 6);
-        assert!((least..least + 200).contains(&accepted.units()), "{accepted} of {least}");
+        assert!((least..least + 1_200).contains(&accepted.units()), "{accepted} of {least}");
         rent.daemon.until(settled).await;
     }
     let bill = rent.close().await;
@@ -94,7 +94,7 @@ async fn an_agent_that_was_away_accepts_everything_with_one_voucher() {
     let accepted = agent.accepts(3).await;
     // Four intervals ran; the three that were frozen cost nothing.
     let least = 4 * u128::from(INTERVAL) * 20;
-    assert!((least..least + 400).contains(&accepted.units()), "{accepted}");
+    assert!((least..least + 1_200).contains(&accepted.units()), "{accepted}");
     let bill = rent.close().await;
     assert_eq!(bill.due, bill.metered);
     agent.stop().await;
@@ -111,7 +111,7 @@ async fn a_provider_that_was_killed_goes_on_with_the_same_container_and_the_same
     // What ran meanwhile is billed with the next reading.
     let accepted = agent.accepts(1).await;
     let least = 3 * u128::from(INTERVAL) * 20;
-    assert!((least..least + 400).contains(&accepted.units()), "{accepted}");
+    assert!((least..least + 1_200).contains(&accepted.units()), "{accepted}");
     assert_eq!(rent.market.engine.starts(&rent.instance()), 1);
     let bill = rent.close().await;
     assert_eq!(bill.due, bill.metered);
@@ -176,8 +176,8 @@ async fn an_agent_without_its_journal_signs_the_same_vouchers_again() {
 
 #[tokio::test]
 async fn a_deposit_that_is_used_up_pauses_the_job_until_it_is_topped_up() {
-    // Two intervals and a little: 60 s cost 1,207 units.
-    let mut rent = Rent::start(2_600).await;
+    // An interval costs 1,207 units, so a third one is not covered.
+    let mut rent = Rent::start(3_500).await;
     let mut agent = Following::start(&rent.market).await;
     rent.accepted_for(0..2, &mut agent).await;
     let event = rent.daemon.until(paused).await;
@@ -198,7 +198,7 @@ async fn a_deposit_that_is_used_up_pauses_the_job_until_it_is_topped_up() {
 
 #[tokio::test]
 async fn a_job_without_money_is_ended_after_the_grace_time() {
-    let mut rent = Rent::start(2_600).await;
+    let mut rent = Rent::start(3_500).await;
     let mut agent = Following::start(&rent.market).await;
     rent.accepted_for(0..2, &mut agent).await;
     rent.daemon.until(paused).await;
