@@ -6,7 +6,7 @@
 //!     ^                    │                                               │
 //!     └───── voucher ──────┴──────────────── voucher, top-up ──────────────┘
 //!
-//!  any ── ordered, closing, or nothing left for the grace time ──> ending ── last receipt ──> final
+//!  any ── ordered, closing, or paused for too long ──> ending ── last receipt ──> final
 //! ```
 //!
 //! Whoever keeps it writes it down, together with the receipt that a step made, before acting on the step. A process that

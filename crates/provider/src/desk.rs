@@ -70,12 +70,9 @@ impl Desk {
             return Err(Denial::Expired);
         }
         let entry = self.host.ledger.entry(job).ok_or(Denial::Forbidden)?;
-        let terms = entry.facts().terms;
-        if subjects.into_iter().any(|subject| authorise(subject, verb, &terms)) {
-            Ok(entry)
-        } else {
-            Err(Denial::Forbidden)
-        }
+        let may =
+            |facts: &Facts| subjects.iter().any(|subject| authorise(*subject, verb, &facts.terms));
+        if entry.ask(may) { Ok(entry) } else { Err(Denial::Forbidden) }
     }
 
     async fn sync(&self, peer: PeerId, asked: JobSync) -> Result<Response, Denial> {
@@ -201,7 +198,7 @@ impl Desk {
             }
             Err(RestoreError::Ledger(error)) => return Err(busy(job)(error)),
         }
-        let is_whole = entry.facts().account.is_some();
+        let is_whole = entry.ask(|facts| facts.account.is_some());
         if let (Some(voucher), true) = (&restore.voucher, is_whole) {
             self.take(&entry, voucher).await.map_err(busy(job))?;
         }

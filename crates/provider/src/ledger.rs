@@ -135,8 +135,8 @@ impl Ledger {
 
     /// Whether a job ran here, as far as its account tells.
     pub(crate) fn has_begun(&self, job: JobId) -> bool {
-        let account = self.entry(job).and_then(|entry| entry.facts().account);
-        account.is_some_and(|account| account.has_begun())
+        let has_begun = |facts: &Facts| facts.account.as_ref().is_some_and(JobAccount::has_begun);
+        self.entry(job).is_some_and(|entry| entry.ask(has_begun))
     }
 
     /// One job, if it is in the book, or closed and not forgotten.
@@ -374,7 +374,7 @@ impl Ledger {
         entry: &Entry,
         voucher: &Voucher,
     ) -> Result<Result<bool, VoucherProblem>, LedgerError> {
-        if entry.facts().is_over {
+        if entry.ask(|facts| facts.is_over) {
             return Ok(Ok(false));
         }
         let root = voucher.bill.usage_root;

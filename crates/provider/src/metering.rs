@@ -22,7 +22,7 @@ use roadstead_core::{
     protocol::JobPhase,
     with_causes,
 };
-use roadstead_types::{InstanceId, JobId, JobStatus, Resources, SignedReceipt, Timestamp};
+use roadstead_types::{InstanceId, JobId, JobStatus, SignedReceipt, Timestamp};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -80,7 +80,7 @@ pub(crate) async fn run(host: Arc<Host>, stop: CancellationToken) {
                 let Some(now) = host.ledger.now() else { continue };
                 for entry in host.ledger.entries() {
                     let job = entry.job;
-                    if Need::of(&entry.facts(), now, &host).is_some() && busy.insert(job) {
+                    if entry.ask(|facts| Need::of(facts, now, &host)).is_some() && busy.insert(job) {
                         let (host, stop) = (host.clone(), stop.clone());
                         tasks.spawn(async move {
                             if let Err(error) = tend(&host, &entry, now).await {
@@ -153,7 +153,7 @@ impl Need {
 }
 
 pub(crate) async fn tend(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterError> {
-    match Need::of(&entry.facts(), now, host) {
+    match entry.ask(|facts| Need::of(facts, now, host)) {
         Some(Need::LastReceipt) => finish(host, entry, now).await,
         Some(Need::Receipt) => {
             read(host, entry, now).await?;
@@ -193,7 +193,8 @@ async fn read(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterErr
 }
 
 fn is_overdue(entry: &Entry, now: Timestamp) -> bool {
-    entry.facts().account.is_some_and(|account| account.is_reading_overdue(now))
+    let is_overdue = |account: &JobAccount| account.is_reading_overdue(now);
+    entry.ask(|facts| facts.account.as_ref().is_some_and(is_overdue))
 }
 
 /// Bills what was used up to now, and nothing after it.
@@ -215,26 +216,19 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
                 Some(Phase::Running | Phase::Frozen) => {}
                 Some(Phase::Exited { .. }) | None => facts.see_end(account, now, Some(usage)),
             }
-            let mut read = account.clone();
-            let last = read.finish(now).filter(|last| last.seq > 0 || !is_empty(&last.total));
-            if last.is_some() {
-                *account = read;
+            if account.has_begun() {
+                account.finish(now)
             } else {
-                // What never ran gets no receipt, which would be taken for the sign that it did.
                 account.finish_unread(now);
+                None
             }
-            last
         })
         .await?;
     tell(host, entry, signed);
-    if entry.facts().account.is_some_and(|account| account.is_final()) {
+    if entry.ask(|facts| facts.account.as_ref().is_some_and(JobAccount::is_final)) {
         host.tell(ProviderEvent::Draining { job: entry.job });
     }
     Ok(())
-}
-
-fn is_empty(total: &Resources<u64>) -> bool {
-    *total == Resources::default()
 }
 
 /// Written down before it is done: what is frozen is never billed.
@@ -247,10 +241,10 @@ async fn freeze(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
         before.account.map_or(before.is_frozen == Some(true), |account| account.is_paused());
     host.ledger
         .step(entry, |account, facts| {
-            if facts.is_here && !account.is_paused() {
-                account.see(now, Sighting::Running(usage));
-            }
             if facts.is_here {
+                if !account.is_paused() {
+                    account.see(now, Sighting::Running(usage));
+                }
                 account.see(now, Sighting::Frozen(usage));
             }
             account.set_paused(true);

@@ -79,17 +79,19 @@ impl Daemon {
     ) -> Option<T> {
         let record = self.book.job(job)?;
         let (head, now) = self.host.ledger.times()?;
-        let facts = self.host.ledger.entry(job)?.facts();
-        Some(ask(&Situation {
-            terms: record.terms(),
-            job: &record.job(),
-            presence,
-            is_refused: is_refused || (facts.is_ordered_away && facts.account.is_none()),
-            account: facts.account.as_ref(),
-            missing_since: facts.missing_since(),
-            policy: &self.host.offer.settle,
-            head,
-            now,
+        let entry = self.host.ledger.entry(job)?;
+        Some(entry.ask(|facts| {
+            ask(&Situation {
+                terms: record.terms(),
+                job: &record.job(),
+                presence,
+                is_refused: is_refused || (facts.is_ordered_away && facts.account.is_none()),
+                account: facts.account.as_ref(),
+                missing_since: facts.missing_since(),
+                policy: &self.host.offer.settle,
+                head,
+                now,
+            })
         }))
     }
 

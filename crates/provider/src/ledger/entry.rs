@@ -135,9 +135,14 @@ impl Entry {
         Self { job, facts, turn, revision, holds }
     }
 
-    /// What is known.
+    /// What is known, for whoever waits for something while looking at it.
     pub(crate) fn facts(&self) -> Facts {
         lock(&self.facts).clone()
+    }
+
+    /// Asks something of what is known. No other entry is to be asked meanwhile.
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&Facts) -> T) -> T {
+        ask(&lock(&self.facts))
     }
 
     /// Changes what is known. Whoever waits for news is told when `change` says so.
@@ -150,7 +155,7 @@ impl Entry {
 
     /// A place to keep a question open, if there is one; nothing happens any more to a job that is over.
     pub(crate) fn hold(&self) -> Option<Hold<'_>> {
-        if self.facts().is_over {
+        if self.ask(|facts| facts.is_over) {
             return None;
         }
         let hold = Hold(&self.holds);
