@@ -437,12 +437,6 @@ impl JobAccount {
         self.final_at.get_or_insert(now);
         last
     }
-
-    /// Ends it without a last receipt, where there is nothing to bill.
-    pub fn finish_unread(&mut self, now: Timestamp) {
-        self.end(now);
-        self.final_at.get_or_insert(now);
-    }
 }
 
 /// Why receipts are not a chain of one's own.

@@ -216,12 +216,7 @@ async fn finish(host: &Host, entry: &Entry, now: Timestamp) -> Result<(), MeterE
                 Some(Phase::Running | Phase::Frozen) => {}
                 Some(Phase::Exited { .. }) | None => facts.see_end(account, now, Some(usage)),
             }
-            if account.has_begun() {
-                account.finish(now)
-            } else {
-                account.finish_unread(now);
-                None
-            }
+            account.finish(now)
         })
         .await?;
     tell(host, entry, signed);
