@@ -62,7 +62,7 @@ impl TestMarket {
     }
 
     pub(crate) async fn start_with(choice: &ChainChoice, blocks: Blocks) -> Self {
-        let chain = LocalChain::start(choice, blocks).await;
+        let chain = LocalChain::start(choice, blocks, 0).await;
         let chain = chain.unwrap_or_else(|error| panic!("{error}; script/setup installs anvil"));
         let folder = tempfile::tempdir().unwrap();
         let state = |name| StateFolder::open(folder.path().join(name)).unwrap();
@@ -102,6 +102,10 @@ impl TestMarket {
 
     pub(crate) fn publisher_keys(&self) -> roadstead_publisher::Keys {
         roadstead_publisher::Keys::load_or_create(&self.publisher).unwrap()
+    }
+
+    pub(crate) fn agent_keys(&self) -> roadstead_publisher::AgentKeys {
+        roadstead_publisher::AgentKeys::load_or_create(&self.publisher).unwrap()
     }
 
     /// Closes a job, as the command does.
@@ -167,7 +171,7 @@ impl TestMarket {
     pub(crate) fn deal(&self, salt: u64) -> Deal {
         Deal {
             provider: self.local.provider.address(),
-            signer: self.publisher_keys().agent.address(),
+            signer: self.agent_keys().signer.address(),
             deposit: amount(1_000_000),
             prices: PRICES,
             interval: Seconds(2),

@@ -307,7 +307,7 @@ async fn nobody_but_its_own_people_learns_of_a_job_and_only_its_publisher_ends_i
     assert_eq!(line.sync().await, denied(Denial::Forbidden));
     assert_eq!(line.order().await, denied(Denial::Forbidden));
 
-    let signer = line.rent.market.publisher_keys().agent;
+    let signer = line.rent.market.agent_keys().signer;
     let elsewhere = NodeIdentity::generate().peer_id();
     for (session, denial) in [
         (line.session(&signer, elsewhere, now + 601), Denial::Peer),
@@ -432,7 +432,7 @@ async fn a_provider_answers_for_a_closed_job_for_ninety_days_and_then_forgets_it
     let client = JobClient::start(&NodeIdentity::generate()).unwrap();
     let line = Line { client, rent };
     let peer = line.client.peer();
-    let signer = line.rent.market.publisher_keys().agent;
+    let signer = line.rent.market.agent_keys().signer;
     let now = line.rent.publisher.reader.head().await.unwrap().timestamp.0;
     // The provider may not have seen a block yet, without which it does not know whether a session is over.
     let welcome = async {

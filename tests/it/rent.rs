@@ -42,7 +42,7 @@ pub(crate) struct Following {
 
 impl Following {
     pub(crate) async fn start(market: &TestMarket) -> Self {
-        let ports = market.publisher().await.agent(&market.publisher_keys());
+        let ports = market.publisher().await.agent(&market.agent_keys());
         let (said, events) = mpsc::channel(10_000);
         let report = move |event| said.try_send(event).unwrap();
         let stop = CancellationToken::new();

@@ -31,6 +31,10 @@ pub(crate) fn encode(market: &Market, call: &Call) -> (Address, Bytes) {
             };
             (payment, open.abi_encode())
         }
+        Call::TopUp { job, amount } => {
+            let top_up = Payment::topUpCall { job: job.0, amount: (*amount).into() };
+            (payment, top_up.abi_encode())
+        }
         Call::ClaimStartFee(terms) => {
             let claim = Payment::claimStartFeeCall { terms: terms.into(), payOut: true };
             (payment, claim.abi_encode())

@@ -19,4 +19,4 @@ pub use account::{Account, MarketAccount};
 pub use connection::Connection;
 pub use deploy::DeployError;
 pub use market::MarketClient;
-pub use wallet::{InvalidWalletKey, Wallet};
+pub use wallet::{InvalidWalletKey, KeystoreError, Wallet};

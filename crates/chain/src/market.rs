@@ -101,6 +101,26 @@ impl ChainReader for MarketClient {
         Ok(Some(operator).filter(|operator| !operator.is_zero()))
     }
 
+    async fn ether_balance(&self, account: Address) -> Result<U256, ChainError> {
+        let balance = self.connection.provider().get_balance(account).latest().await;
+        balance.map_err(rpc("eth_getBalance"))
+    }
+
+    async fn providers(
+        &self,
+        start: u64,
+        length: u64,
+    ) -> Result<Vec<(Address, RegistryEntry)>, ChainError> {
+        let call = Registry::pageCall { start: U256::from(start), length: U256::from(length) };
+        let entries = self.view(self.market.contracts.registry, &call).await?.into_iter();
+        let entries = entries.map(|entry| {
+            let usable = Registration::try_from(entry.registration);
+            let usable = usable.map_or(RegistryEntry::Unusable, RegistryEntry::Registered);
+            (entry.provider, usable)
+        });
+        Ok(entries.collect())
+    }
+
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError> {
         let registry = self.market.contracts.registry;
         if !self.view(registry, &Registry::isRegisteredCall { provider }).await? {

@@ -1,5 +1,9 @@
 //! The key that signs an account's transactions.
 
+mod keystore;
+
+pub use keystore::KeystoreError;
+
 use std::{fmt, str::FromStr};
 
 use alloy::{
@@ -33,8 +37,31 @@ impl Wallet {
 
     /// The secret, for the file that keeps it: 64 hexadecimal digits behind `0x`.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        let bytes = Zeroizing::new(self.0.to_bytes().0);
-        Zeroizing::new(hex::encode_prefixed(bytes.as_slice()))
+        Zeroizing::new(hex::encode_prefixed(self.to_bytes().as_slice()))
+    }
+
+    /// Opens a keystore, the JSON text of Web3 Secret Storage, as `cast wallet` and other Ethereum tools make it. That is
+    /// meant to take long: up to some seconds of one processor, and up to 1 GiB of memory. A file that asks for more is
+    /// refused.
+    pub fn from_keystore(json: &[u8], password: &str) -> Result<Self, KeystoreError> {
+        keystore::open(json, password)
+    }
+
+    /// Writes a keystore, which those tools open. Takes about a second and 256 MiB of memory.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no source of randomness.
+    pub fn to_keystore(&self, password: &str) -> Vec<u8> {
+        keystore::seal(self, password)
+    }
+
+    fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes().0)
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        PrivateKeySigner::from_slice(bytes).ok().map(Self)
     }
 
     pub(crate) const fn signer(&self) -> &PrivateKeySigner {

@@ -173,7 +173,7 @@ impl Watch<'_> {
         loop {
             let fresh = || History::new(job, self.terms, self.from_block);
             let history = self.history.get_or_insert_with(fresh);
-            match history.read(self.ports).await {
+            match history.read(&*self.ports.events).await {
                 Ok(told) => {
                     self.trouble = None;
                     let now = history.told();

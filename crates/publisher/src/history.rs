@@ -4,11 +4,9 @@
 
 use roadstead_core::{
     Cursor, JobEvent,
-    ports::{ChainError, EventFilter, Party},
+    ports::{ChainError, ChainEvents, EventFilter, Party},
 };
 use roadstead_types::{JobId, Terms, Timestamp, TokenAmount};
-
-use crate::Ports;
 
 /// One job, as far as its events were read.
 pub(crate) struct History {
@@ -49,8 +47,11 @@ impl History {
     }
 
     /// Reads one batch. `None` where there was nothing more to read.
-    pub(crate) async fn read(&mut self, ports: &Ports) -> Result<Option<Told>, ChainError> {
-        let batch = ports.events.events_after(&self.cursor, &self.filter).await?;
+    pub(crate) async fn read(
+        &mut self,
+        events: &dyn ChainEvents,
+    ) -> Result<Option<Told>, ChainError> {
+        let batch = events.events_after(&self.cursor, &self.filter).await?;
         if batch.undone_from.is_some() {
             // What was undone may have been told before: it is read anew, without it.
             self.cursor = self.start.clone();

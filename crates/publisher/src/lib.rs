@@ -6,16 +6,24 @@
 //! The [`Agent`] is the one part that runs for long.
 
 mod agent;
+mod cast;
 mod close;
 mod history;
 mod keys;
 mod line;
+mod manifest;
 mod open;
 mod order;
 mod profile;
+mod providers;
+mod publication;
 mod publish;
+mod purse;
+mod records;
 mod registry;
 mod seal;
+mod summary;
+mod top_up;
 mod verify;
 mod wire;
 mod withdraw;
@@ -23,16 +31,24 @@ mod withdraw;
 pub use agent::{
     AdoptError, Agent, AgentError, AgentEvent, AgentLimits, AgentPorts, FollowError, adopt,
 };
+pub use cast::{CastError, CastKey, cast_lines};
 pub use close::{CloseError, CloseEvent, Closed, Ending, close};
-pub use keys::{KeyError, Keys};
+pub use keys::{AgentKeys, KeyError, Keys};
 pub use line::TalkError;
+pub use manifest::{ManifestFileError, read_manifest};
 pub use open::{OpenError, OpenRequest, Opened, open};
 pub use order::{NoticeReason, ORDER_PATIENCE};
 pub use profile::{ProfileError, provider_profile};
+pub use providers::{ListedProvider, providers};
+pub use publication::{Publication, find_publication};
 pub use publish::{Deal, Prepared, PublishError, provider_key, publish};
+pub use purse::Purse;
+pub use records::Records;
 pub use seal::{SealWorkloadError, SealedImage, SealedWorkload, seal};
+pub use summary::{JobSummary, SummaryError, job_summaries};
+pub use top_up::{TopUpError, ToppedUp, top_up};
 pub use verify::{VerifiedBill, VerifyError, verify_job};
-pub use wire::{WireError, wire};
+pub use wire::{WireError, wire, wire_agent};
 pub use withdraw::{WithdrawError, Withdrawn, withdraw};
 
 use std::{sync::Arc, time::Duration};
@@ -70,15 +86,15 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports of the agent that shares this publisher's journal and accepts bills with its key.
-    pub fn agent(&self, keys: &Keys) -> AgentPorts {
+    /// The ports of an agent that shares this publisher's journal and its identity.
+    pub fn agent(&self, keys: &AgentKeys) -> AgentPorts {
         AgentPorts {
             events: self.events.clone(),
             reader: self.reader.clone(),
             poll_interval: self.poll_interval,
             link: self.link.clone(),
             journal: self.journal.clone(),
-            signer: Arc::new(keys.agent.clone()),
+            signer: Arc::new(keys.signer.clone()),
             domain: self.domain,
             from_block: self.from_block,
         }

@@ -2,11 +2,11 @@
 
 use alloy_primitives::Address;
 use roadstead_core::{
-    ports::{ChainError, LinkError},
+    ports::{ChainError, JobLink, LinkError},
     protocol::{Denial, Request, Response},
 };
 use roadstead_crypto::sha256;
-use roadstead_types::{PROFILE_VERSION, Profile};
+use roadstead_types::{PROFILE_VERSION, Profile, Registration};
 use serde::Deserialize;
 
 use crate::{Ports, registry::registration_of};
@@ -64,7 +64,15 @@ struct Versioned {
 pub async fn provider_profile(ports: &Ports, provider: Address) -> Result<Profile, ProfileError> {
     let entry = registration_of(&*ports.reader, provider).await?;
     let entry = entry.ok_or(ProfileError::NotRegistered { provider })?;
-    let text = match ports.link.ask(&entry.endpoint, Request::Profile).await? {
+    registered_profile(&*ports.link, &entry).await
+}
+
+/// Asks the provider of an entry for its profile.
+pub(crate) async fn registered_profile(
+    link: &dyn JobLink,
+    entry: &Registration,
+) -> Result<Profile, ProfileError> {
+    let text = match link.ask(&entry.endpoint, Request::Profile).await? {
         Response::Profile(text) => text,
         Response::Denied(denial) => return Err(denial.into()),
         Response::Welcome | Response::State(_) => return Err(ProfileError::Senseless),

@@ -3,17 +3,17 @@
 use roadstead_core::{
     BillProblem, FinishedJob, Follower, Recomputed, ports::ChainError, verify_bill,
 };
-use roadstead_journal::JournalError;
+use roadstead_journal::{Journal, JournalError};
 use roadstead_types::{JobId, JobStatus, SignedReceipt, Timestamp, TokenAmount};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Ports, history::History};
+use crate::{history::History, records::Records};
 
 /// How many receipts are read from the journal at once.
 const PAGE: usize = 1_024;
 
 /// A bill that follows from its receipts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedBill {
     /// Of which job.
     pub job: JobId,
@@ -70,29 +70,33 @@ pub enum VerifyError {
 
 /// Recomputes the whole bill of a job that is over, from the receipts and the voucher in the journal, and compares it
 /// with what the chain says was paid.
-pub async fn verify_job(ports: &Ports, job: JobId) -> Result<VerifiedBill, VerifyError> {
-    let plans = ports.journal.plans().await?;
+pub async fn verify_job<'a>(
+    records: impl Into<Records<'a>>,
+    job: JobId,
+) -> Result<VerifiedBill, VerifyError> {
+    let records = records.into();
+    let plans = records.journal.plans().await?;
     let plan = plans.into_iter().find(|plan| plan.key.job == job);
-    let plan = plan.filter(|plan| ports.reader.job_id(&plan.terms) == job);
+    let plan = plan.filter(|plan| records.reader.job_id(&plan.terms) == job);
     let plan = plan.ok_or(VerifyError::NoPlan { job })?;
-    let state = ports.reader.job(job).await?;
+    let state = records.reader.job(job).await?;
     if state.status() != JobStatus::Closed {
         return Err(VerifyError::NotOver { job });
     }
-    let mut history = History::new(job, &plan.terms, ports.from_block);
-    while history.told().end.is_none() && history.read(ports).await?.is_some() {}
+    let mut history = History::new(job, &plan.terms, records.from_block);
+    while history.told().end.is_none() && history.read(records.events).await?.is_some() {}
     let told = history.told();
     let (Some(opened_at), Some(end)) = (told.opened_at, told.end) else {
         // Closed so recently that it is not confirmed yet.
         return Err(VerifyError::NotOver { job });
     };
-    let operator = ports.reader.operator(plan.terms.provider).await?;
-    let mut receipts = receipts(ports, job).await?;
-    let followers = ports.journal.followers().await?;
+    let operator = records.reader.operator(plan.terms.provider).await?;
+    let mut receipts = receipts(records.journal, job).await?;
+    let followers = records.journal.followers().await?;
     let follower = followers.iter().find(|(id, _)| *id == job).map(|(_, follower)| follower);
     receipts.extend(follower.and_then(Follower::disputed));
     let recomputed = verify_bill(&FinishedJob {
-        domain: &ports.domain,
+        domain: records.domain,
         job,
         terms: &plan.terms,
         tariff: &plan.tariff,
@@ -113,10 +117,10 @@ pub async fn verify_job(ports: &Ports, job: JobId) -> Result<VerifiedBill, Verif
     Ok(VerifiedBill { job, receipts, metered, due, unclaimed, paid: state.paid, until })
 }
 
-async fn receipts(ports: &Ports, job: JobId) -> Result<Vec<SignedReceipt>, JournalError> {
+async fn receipts(journal: &Journal, job: JobId) -> Result<Vec<SignedReceipt>, JournalError> {
     let (mut all, mut next) = (Vec::new(), 0);
     loop {
-        let page = ports.journal.receipts(job, next, PAGE).await?;
+        let page = journal.receipts(job, next, PAGE).await?;
         let last = page.last().map(|signed| signed.receipt.seq);
         all.extend(page);
         match last.and_then(|last| last.checked_add(1)) {

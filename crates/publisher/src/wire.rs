@@ -1,16 +1,16 @@
-//! The real ports of a publisher.
+//! The real ports of a publisher and of its agent.
 
 use std::sync::Arc;
 
-use roadstead_chain::{MarketClient, Wallet};
-use roadstead_core::ports::{ChainError, ChainWriter, ContentStore, WriteError};
+use roadstead_chain::MarketClient;
+use roadstead_core::ports::{ChainError, ChainWriter, ContentStore, Signer, WriteError};
 use roadstead_journal::{Journal, JournalBinding, JournalError, StateFolder};
 use roadstead_net::{ClientError, JobClient};
 use roadstead_types::Market;
 
-use crate::{Keys, Ports};
+use crate::{AgentKeys, AgentPorts, Keys, Ports, Purse, purse::ClosedPurse};
 
-/// Why a publisher cannot reach the world.
+/// Why a publisher or its agent cannot reach the world.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The chain does not answer, or is another one.
@@ -27,11 +27,12 @@ pub enum WireError {
     Resume(#[from] WriteError),
 }
 
-/// Connects a publisher, whose blocks `store` keeps, to its market, and brings to an end what an earlier process has
-/// signed. There must be one set of ports per wallet, because the wallet's transactions take turns.
+/// Connects a publisher, whose blocks `store` keeps and whose money is in `purse`, to its market, and brings to an end
+/// what an earlier process has signed. There must be one set of ports per wallet, because the wallet's transactions take
+/// turns.
 pub async fn wire(
     market: Market,
-    wallet: Wallet,
+    purse: impl Into<Purse>,
     store: Arc<dyn ContentStore>,
     folder: &StateFolder,
     keys: &Keys,
@@ -40,21 +41,51 @@ pub async fn wire(
     let link = JobClient::start(&keys.identity)?;
     let (domain, from_block) = (market.domain(), market.from_block);
     let client = MarketClient::connect(market).await?;
-    let account = client.account(wallet.clone()).with_intents(Arc::new(journal.clone()));
-    account.resume().await?;
+    let (writer, signer): (Arc<dyn ChainWriter>, Arc<dyn Signer>) = match purse.into() {
+        Purse::Open(wallet) => {
+            let account = client.account(wallet.clone()).with_intents(Arc::new(journal.clone()));
+            (Arc::new(account), Arc::new(wallet))
+        }
+        Purse::Closed(address) => (Arc::new(ClosedPurse(address)), Arc::new(ClosedPurse(address))),
+    };
+    writer.resume().await?;
     let poll_interval = client.poll_interval();
     let client = Arc::new(client);
     Ok(Ports {
         events: client.clone(),
         reader: client,
-        writer: Arc::new(account),
+        writer,
         poll_interval,
         store,
         link: Arc::new(link),
         journal,
-        wallet: Arc::new(wallet),
+        wallet: signer,
         domain,
         from_block,
         opening: Arc::default(),
+    })
+}
+
+/// Connects an agent with a journal and an identity of its own to its market.
+pub async fn wire_agent(
+    market: Market,
+    folder: &StateFolder,
+    keys: &AgentKeys,
+) -> Result<AgentPorts, WireError> {
+    let journal = Journal::open(folder, &JournalBinding::from(&market))?;
+    let link = JobClient::start(&keys.identity)?;
+    let (domain, from_block) = (market.domain(), market.from_block);
+    let client = MarketClient::connect(market).await?;
+    let poll_interval = client.poll_interval();
+    let client = Arc::new(client);
+    Ok(AgentPorts {
+        events: client.clone(),
+        reader: client,
+        poll_interval,
+        link: Arc::new(link),
+        journal,
+        signer: Arc::new(keys.signer.clone()),
+        domain,
+        from_block,
     })
 }

@@ -12,6 +12,7 @@
 //! put while it runs.
 
 mod folder;
+mod reader;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,6 +29,7 @@ use roadstead_types::Cid;
 use tokio::sync::Mutex as AsyncMutex;
 
 use self::folder::{Disk, Folder, SystemDisk, failed};
+pub use self::reader::StoreReader;
 use crate::{
     block::{BlockId, verify},
     graph::{GraphLimits, Walk, read_node},

@@ -18,7 +18,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use roadstead_core::ports::{ContentError, ContentStore};
+use roadstead_core::ports::{BlockSource, ContentError};
 use roadstead_types::Cid;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ pub struct Gateway {
 
 #[derive(Clone)]
 struct Context {
-    store: Arc<dyn ContentStore>,
+    store: Arc<dyn BlockSource>,
     walks: Arc<Semaphore>,
     shares: Shares,
 }
@@ -61,7 +61,7 @@ impl Gateway {
     /// reach the address can read every block whose id it knows. Limits for one peer go by its address, so behind a proxy
     /// they are limits for all.
     pub async fn serve(
-        store: Arc<dyn ContentStore>,
+        store: Arc<dyn BlockSource>,
         address: SocketAddr,
         stop: &CancellationToken,
     ) -> Result<Self, ServeError> {

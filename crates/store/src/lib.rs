@@ -20,7 +20,7 @@ mod server;
 mod source;
 
 pub use address::SourcePolicy;
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedStore, StoreReader};
 pub use fetch::{FetchLimits, FetchProgress, fetch, fetch_block};
 pub use gateway::Gateway;
 pub use kubo::KuboStore;

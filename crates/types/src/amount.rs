@@ -99,6 +99,16 @@ impl fmt::Display for TokenAmount {
     }
 }
 
+/// A text that is no amount of a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no amount: digits are expected, with at most {decimals} behind a point")]
+pub struct UnknownAmount {
+    /// What was given.
+    pub text: String,
+    /// How many digits may stand behind the point.
+    pub decimals: u8,
+}
+
 /// The one ERC-20 token of a market.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +122,22 @@ pub struct Token {
 }
 
 impl Token {
+    /// The amount that a person wrote, in whole tokens: `12.5`.
+    pub fn parse(&self, text: &str) -> Result<TokenAmount, UnknownAmount> {
+        let width = usize::from(self.decimals);
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let is_number = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_digit());
+        let is_sound = !whole.is_empty()
+            && is_number(whole)
+            && is_number(fraction)
+            && fraction.len() <= width
+            && !text.ends_with('.');
+        let units = is_sound.then(|| format!("{whole}{fraction:0<width$}").parse::<u128>().ok());
+        let amount = units.flatten().and_then(|units| TokenAmount::new(units).ok());
+        let unknown = || UnknownAmount { text: text.to_owned(), decimals: self.decimals };
+        amount.ok_or_else(unknown)
+    }
+
     /// The amount for people, in whole tokens and with the symbol: `12.5 RTD`.
     pub fn format(&self, amount: TokenAmount) -> String {
         let digits = format!("{:0>width$}", amount.0, width = usize::from(self.decimals) + 1);
@@ -143,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_amount_is_refused() {
+        let long = "9".repeat(40);
+        for text in ["", ".", "1.", ".5", "-1", "+1", "1e6", "1,5", "1.2345678", " 1", &long] {
+            assert!(token(6).parse(text).is_err(), "{text}");
+        }
+        assert_eq!(token(6).parse("007.50").unwrap().units(), 7_500_000);
+        assert_eq!(token(0).parse("3").unwrap().units(), 3);
+    }
+
+    #[test]
     fn the_range_is_that_of_uint96() {
         assert_eq!(TokenAmount::new((1 << 96) - 1), Ok(TokenAmount::MAX));
         assert_eq!(TokenAmount::new(1 << 96), Err(AmountError::TooLarge));
@@ -167,6 +203,9 @@ mod tests {
             prop_assert!(whole == "0" || !whole.starts_with('0'));
             let digits = format!("{whole}{fraction:0<width$}");
             prop_assert_eq!(digits.parse::<u128>().unwrap(), units);
+            let written = shown.strip_suffix(" RTD").unwrap();
+            let read = token(decimals).parse(written).unwrap();
+            prop_assert_eq!(read.units(), units);
         }
     }
 }

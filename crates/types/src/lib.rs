@@ -25,7 +25,7 @@ mod signature;
 mod time;
 mod workload;
 
-pub use amount::{AmountError, Token, TokenAmount};
+pub use amount::{AmountError, Token, TokenAmount, UnknownAmount};
 pub use bundle::{
     BUNDLE_VERSION, Bundle, BundleBinding, BundleFormatError, BundledContainer, Start,
 };
@@ -44,5 +44,5 @@ pub use resources::{Resource, Resources};
 pub use secret::{ChunkKey, SecretText};
 pub use session::{Session, SignedSession};
 pub use signature::{Domain, InvalidSignature, Signature};
-pub use time::{Seconds, Timestamp};
+pub use time::{Seconds, Timestamp, UnknownSpan};
 pub use workload::{Container, Workload};

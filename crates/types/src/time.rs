@@ -1,6 +1,6 @@
 //! Chain time: whole seconds, as in the contracts.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,35 @@ impl Seconds {
     /// A span of whole hours; saturates.
     pub const fn from_hours(hours: u32) -> Self {
         Self(hours.saturating_mul(3_600))
+    }
+}
+
+/// A text that is no span of time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no span of time: a whole number is expected with s, m, h or d behind it")]
+pub struct UnknownSpan {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for Seconds {
+    type Err = UnknownSpan;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSpan> {
+        let unknown = || UnknownSpan { text: text.to_owned() };
+        let unit = text.chars().next_back().ok_or_else(unknown)?;
+        let factor = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return Err(unknown()),
+        };
+        let number = text.strip_suffix(unit).ok_or_else(unknown)?;
+        let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+        let number = is_number.then(|| number.parse::<u32>().ok()).flatten();
+        let seconds = number.and_then(|number| number.checked_mul(factor));
+        seconds.map(Self).ok_or_else(unknown)
     }
 }
 
@@ -63,6 +92,19 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_read_in_their_usual_units() {
+        for (text, seconds) in
+            [("0s", 0), ("90s", 90), ("5m", 300), ("24h", 86_400), ("7d", 604_800)]
+        {
+            assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "+1s", "1.5h", "5ss", "5 s", "99999999d", "5w", "5\u{e9}"]
+        {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn block_times_after_2106_saturate_as_in_the_contracts() {

@@ -134,6 +134,17 @@ pub trait ChainReader: Send + Sync {
     /// The account that may act for another one, if it named any.
     async fn operator(&self, account: Address) -> Result<Option<Address>, ChainError>;
 
+    /// The ether of an account, in wei: what it pays gas with.
+    async fn ether_balance(&self, account: Address) -> Result<U256, ChainError>;
+
+    /// The providers from position `start` of the registry on, at most `length` of them; none past the end. Positions
+    /// move when somebody leaves.
+    async fn providers(
+        &self,
+        start: u64,
+        length: u64,
+    ) -> Result<Vec<(Address, RegistryEntry)>, ChainError>;
+
     /// A provider's entry.
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError>;
 }
@@ -169,6 +180,13 @@ pub enum Call {
         deposit: TokenAmount,
         /// A hint where the bundle is.
         source: Bytes,
+    },
+    /// Add to the deposit of a job from the wallet.
+    TopUp {
+        /// Which job.
+        job: JobId,
+        /// How much.
+        amount: TokenAmount,
     },
     /// Take the start fee into the wallet.
     ClaimStartFee(Terms),
@@ -209,6 +227,7 @@ impl Call {
             Self::UpdateRegistration(_) => "update",
             Self::Approve { .. } => "approve",
             Self::Open { .. } => "open",
+            Self::TopUp { .. } => "topUp",
             Self::ClaimStartFee(_) => "claimStartFee",
             Self::Settle { .. } => "settle",
             Self::SettleAndClose { .. } => "settleAndClose",
@@ -254,6 +273,14 @@ pub enum WriteError {
     /// The account cannot pay for the transaction itself.
     #[error("{account} has no ether to pay the gas of {call}")]
     NoGas {
+        /// The function.
+        call: &'static str,
+        /// The account.
+        account: Address,
+    },
+    /// The account's key is not here.
+    #[error("{call} is not sent: the key of {account} is elsewhere")]
+    NoKey {
         /// The function.
         call: &'static str,
         /// The account.

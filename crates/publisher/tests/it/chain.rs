@@ -227,6 +227,14 @@ impl ChainReader for FakeChain {
         Ok(self.ask("eth_call")?.operators.get(&account).copied())
     }
 
+    async fn ether_balance(&self, _: Address) -> Result<U256, ChainError> {
+        Ok(U256::ZERO)
+    }
+
+    async fn providers(&self, _: u64, _: u64) -> Result<Vec<(Address, RegistryEntry)>, ChainError> {
+        Ok(Vec::new())
+    }
+
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError> {
         let state = self.ask("eth_call")?;
         Ok(state.registry.get(&provider).cloned().unwrap_or(RegistryEntry::Absent))

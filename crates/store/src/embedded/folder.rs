@@ -81,18 +81,7 @@ impl Folder {
 
     /// The bytes under this name, at most one more than a block has.
     pub(super) fn read(&self, id: BlockId) -> Result<Option<Vec<u8>>, ContentError> {
-        let path = self.block(id);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open", &path)(error)),
-        };
-        let size = file.metadata().map_err(failed("examine", &path))?.len();
-        let most = MAX_BLOCK + 1;
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(most).min(most));
-        let limit = u64::try_from(most).expect("the size of a block fits into 64 bits");
-        file.take(limit).read_to_end(&mut bytes).map_err(failed("read", &path))?;
-        Ok(Some(bytes))
+        read_block(&self.path, id)
     }
 
     pub(super) fn exists(&self, id: BlockId) -> Result<bool, ContentError> {
@@ -161,7 +150,7 @@ impl Folder {
     }
 
     fn block(&self, id: BlockId) -> PathBuf {
-        shard_path(&self.path, id.digest[0]).join(id.cid().to_string())
+        block_path(&self.path, id)
     }
 }
 
@@ -181,6 +170,26 @@ impl Drop for NewFile {
             tracing::debug!(path = %self.path.display(), %error, "a file stays until the store is opened again");
         }
     }
+}
+
+/// The bytes under this name in the store at `path`, at most one more than a block has.
+pub(super) fn read_block(path: &Path, id: BlockId) -> Result<Option<Vec<u8>>, ContentError> {
+    let path = block_path(path, id);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open", &path)(error)),
+    };
+    let size = file.metadata().map_err(failed("examine", &path))?.len();
+    let most = MAX_BLOCK + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(most).min(most));
+    let limit = u64::try_from(most).expect("the size of a block fits into 64 bits");
+    file.take(limit).read_to_end(&mut bytes).map_err(failed("read", &path))?;
+    Ok(Some(bytes))
+}
+
+fn block_path(path: &Path, id: BlockId) -> PathBuf {
+    shard_path(path, id.digest[0]).join(id.cid().to_string())
 }
 
 fn shard_path(path: &Path, shard: u8) -> PathBuf {

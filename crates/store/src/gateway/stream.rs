@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use roadstead_core::ports::{ContentError, ContentStore};
+use roadstead_core::ports::{BlockSource, ContentError};
 use roadstead_types::Cid;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -37,7 +37,7 @@ pub(super) struct Plan {
 pub(super) type Turn = (OwnedSemaphorePermit, Share);
 
 struct Progress {
-    store: Arc<dyn ContentStore>,
+    store: Arc<dyn BlockSource>,
     plan: Plan,
     /// The root, until its turn comes.
     root: Option<Bytes>,
@@ -71,7 +71,7 @@ impl Plan {
     /// The stream; `block` is the root's.
     pub(super) fn stream(
         self,
-        store: Arc<dyn ContentStore>,
+        store: Arc<dyn BlockSource>,
         block: Bytes,
         turn: Turn,
     ) -> impl Stream<Item = Result<Bytes, ContentError>> + use<> {

@@ -1,0 +1,76 @@
+//! Adding to the deposit of a job.
+//!
+//! Each call adds once more. A process that ends after it signed the transaction sends the same one again, and not
+//! another.
+
+use alloy_primitives::{Address, B256, U256};
+use roadstead_core::ports::{Call, ChainError, WriteError};
+use roadstead_types::{JobId, JobStatus, TokenAmount};
+use serde::Serialize;
+
+use crate::Ports;
+
+/// A job with more in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ToppedUp {
+    /// Which.
+    pub job: JobId,
+    /// What was added, in token base units.
+    pub added: TokenAmount,
+    /// All that was ever put in, in token base units.
+    pub deposit: TokenAmount,
+    /// The transaction.
+    pub transaction: B256,
+}
+
+/// Why nothing was added.
+#[derive(Debug, thiserror::Error)]
+pub enum TopUpError {
+    /// Nobody could use it.
+    #[error("job {job} does not live: it was never opened, or is closed")]
+    NotLive {
+        /// Its id.
+        job: JobId,
+    },
+    /// The wallet holds too little.
+    #[error("{account} holds {balance} token units, {amount} are to be added")]
+    NotEnoughTokens {
+        /// The wallet.
+        account: Address,
+        /// What it holds.
+        balance: U256,
+        /// What is needed.
+        amount: TokenAmount,
+    },
+    /// The chain could not be read.
+    #[error("the chain could not be read")]
+    Read(#[from] ChainError),
+    /// A transaction did not take effect.
+    #[error("the deposit could not be added to")]
+    Write(#[from] WriteError),
+}
+
+/// Adds to the deposit of a job that lives, whoever opened it.
+pub async fn top_up(
+    ports: &Ports,
+    job: JobId,
+    amount: TokenAmount,
+) -> Result<ToppedUp, TopUpError> {
+    let account = ports.writer.account();
+    // An allowance is one number for the whole wallet, so whoever raises it must be the next to use it.
+    let _turn = ports.opening.lock().await;
+    if !matches!(ports.reader.job(job).await?.status(), JobStatus::Open | JobStatus::Closing) {
+        return Err(TopUpError::NotLive { job });
+    }
+    let balance = ports.reader.token_balance(account).await?;
+    let needed: U256 = amount.into();
+    if balance < needed {
+        return Err(TopUpError::NotEnoughTokens { account, balance, amount });
+    }
+    if ports.reader.token_allowance(account).await? < needed {
+        ports.writer.submit(Call::Approve { amount }).await?;
+    }
+    let mined = ports.writer.submit(Call::TopUp { job, amount }).await?;
+    let deposit = ports.reader.job(job).await?.deposit;
+    Ok(ToppedUp { job, added: amount, deposit, transaction: mined.transaction })
+}
