@@ -1,10 +1,23 @@
 //! What can be said on the command line. What is set once for many commands has an environment variable `ROADSTEAD_*`
-//! beside its flag.
+//! beside its flag, and every flag can stand in the file of settings (`settings`).
+
+mod agent;
+mod demo;
+mod devnet;
+mod provider;
+mod publish;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use roadstead_devnet::{ChainChoice, demo::WorkloadChoice};
+
+pub(crate) use agent::{Adopt, Agent, AgentCommand, AgentOptions, Reset};
+pub(crate) use demo::Demo;
+pub(crate) use devnet::Devnet;
+pub(crate) use provider::{
+    Offered, Provider, ProviderCommand, ProviderInit, ProviderRegister, ProviderReset, ProviderRun,
+};
+pub(crate) use publish::Publish;
 
 /// A market for computing: anyone's machine can host anyone's containers.
 #[derive(Debug, Parser)]
@@ -18,6 +31,10 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ROADSTEAD_HOME", global = true, value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
 
+    /// Print the result, or the error, as one JSON object on the last line of standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -26,40 +43,38 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Play a whole market on this machine, from the wallet to the refund
     Demo(Demo),
+    /// Run a local market until Ctrl-C: a chain, its contracts, funded accounts, a content store
+    Devnet(Devnet),
+    /// Host jobs on this machine
+    Provider(Box<Provider>),
+    /// Encrypt the images of a workload, open a job for it, and wait until it answers
+    Publish(Box<Publish>),
+    /// Follow the publisher's jobs and accept their bills, until Ctrl-C
+    Agent(Agent),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// The chain: `embedded`, `anvil`, or the http:// address of a development chain
-    #[arg(long, env = "ROADSTEAD_CHAIN", default_value = "embedded", value_name = "CHAIN")]
-    pub(crate) chain: ChainChoice,
-
-    /// An OCI image to run: a layout folder or an archive. The smallest TCP port that it exposes is called
-    #[arg(long, value_name = "PATH", conflicts_with = "workload")]
-    pub(crate) image: Option<PathBuf>,
-
-    /// A workload manifest to run. The smallest port of its container is called
-    #[arg(long, value_name = "FILE")]
-    pub(crate) workload: Option<PathBuf>,
-
-    /// Print the result as one JSON object on the last line of standard output
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Keep the folder with the files of market, publisher and provider
-    #[arg(long)]
-    pub(crate) keep: bool,
+/// Which market.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MarketFile {
+    /// The market file [default: the one of the local market in the home folder]
+    #[arg(long, env = "ROADSTEAD_MARKET", value_name = "FILE")]
+    pub(crate) market: Option<PathBuf>,
 }
 
-impl Demo {
-    /// What to run: the demonstration's own service where nothing is named.
-    pub(crate) fn workload(&self) -> WorkloadChoice {
-        match (&self.image, &self.workload) {
-            (Some(image), _) => WorkloadChoice::Image(image.clone()),
-            (None, Some(manifest)) => WorkloadChoice::Manifest(manifest.clone()),
-            (None, None) => WorkloadChoice::BuiltIn,
-        }
-    }
+/// Whose wallet.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Account {
+    /// A file with a private key: 64 hexadecimal digits
+    #[arg(long, env = "ROADSTEAD_KEY_FILE", value_name = "FILE", conflicts_with = "keystore")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// An Ethereum keystore: a JSON file that a password opens
+    #[arg(long, env = "ROADSTEAD_KEYSTORE", value_name = "FILE")]
+    pub(crate) keystore: Option<PathBuf>,
+
+    /// A file with the keystore's password; without it the password is asked for
+    #[arg(long, env = "ROADSTEAD_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -71,11 +86,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_unknown_chain_is_refused() {
-        let refused = Arguments::try_parse_from(["roadstead", "demo", "--chain", "ganache"]);
-        assert!(refused.unwrap_err().to_string().contains("neither `embedded`, `anvil` nor"));
     }
 }

@@ -1,30 +1,25 @@
 //! `roadstead demo`: draws the demonstration while it plays.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::PathBuf,
     pin::pin,
     sync::{Arc, OnceLock},
 };
 
-use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
 use roadstead_devnet::{
-    ChainChoice,
+    ChainChoice, StoreChoice,
     demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport, DemoStop},
 };
 use roadstead_provider::ProviderEvent;
 use roadstead_publisher::{AgentEvent, CloseEvent};
 use roadstead_types::{Token, TokenAmount};
-use tempfile::TempDir;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     arguments,
+    context::Context,
     failure::{plain, with_causes},
-    output::{self, Progress},
+    output::Progress,
+    signals::Signals,
 };
 
 const PREFACE: &str = "\
@@ -35,27 +30,34 @@ the job is closed, the rest refunded and the bill recomputed. It takes about 20 
 job and cleans up.
 ";
 
-/// The program that container engines start for each container: this one, even if its file was replaced meanwhile.
+/// The program that the embedded engine starts for each container: this one, even if its file was replaced meanwhile.
 const SHIM: &str = "/proc/self/exe";
 
 /// Some terminals say that they have no columns; below this, wrapping helps nobody.
 const MIN_TABLE_WIDTH: u16 = 60;
 
-pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyhow::Result<()> {
+pub(crate) async fn run(command: arguments::Demo, context: &Context) -> anyhow::Result<()> {
     let progress = Progress::start();
     let mut signals = Signals::listen()?;
     progress.line(PREFACE);
     if let ChainChoice::Url(url) = &command.chain {
         progress.line(format!("What it deploys stays on the chain at {url}.\n"));
     }
-    let home = Home::find(home)?;
-    let folder = home.demo_folder()?;
+    if let StoreChoice::Url(url) = &command.store {
+        progress.line(format!(
+            "What it puts into the Kubo daemon at {url} is not pinned any more in the end; `ipfs repo gc` there removes \
+             it.\n"
+        ));
+    }
+    let folder = context.home.demo_folder()?;
 
     progress.wait_for("starting the chain, deploying the contracts");
     let picture = Arc::new(Picture { progress: progress.clone(), token: OnceLock::new() });
     let drawn = picture.clone();
     let config = DemoConfig {
         chain: command.chain.clone(),
+        store: command.store.clone(),
+        engine: command.engine,
         workload: command.workload(),
         folder: folder.path().to_owned(),
         shim: SHIM.into(),
@@ -81,7 +83,7 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
         }
     };
     progress.finish();
-    let cleaned = home.clean_up(folder, command.keep, &progress);
+    let cleaned = folder.clean_up(command.keep, &progress);
     if let Err(error) = &cleaned
         && played.is_err()
     {
@@ -99,74 +101,7 @@ pub(crate) async fn run(command: arguments::Demo, home: Option<PathBuf>) -> anyh
         played => played?,
     };
     cleaned?;
-    if command.json { output::print_json(&report) } else { Ok(output::print(table(&report))?) }
-}
-
-/// Ctrl-C, SIGTERM, and the end of the terminal.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        // Cancel-safe, all: a signal is not lost by not being waited for.
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
-
-/// The folder for everything that is kept.
-struct Home {
-    path: PathBuf,
-    /// Whether it was made just now, and goes again if nothing stays in it.
-    is_new: bool,
-}
-
-impl Home {
-    /// The user's choice, else the place for data by the XDG rules; for its owner alone where it is made now.
-    fn find(chosen: Option<PathBuf>) -> anyhow::Result<Self> {
-        let path = chosen
-            .or_else(|| Some(dirs::data_dir()?.join("roadstead")))
-            .context("there is no home folder; name one by --home or ROADSTEAD_HOME")?;
-        let is_new = !path.exists();
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path, is_new })
-    }
-
-    fn demo_folder(&self) -> anyhow::Result<TempDir> {
-        tempfile::Builder::new()
-            .prefix("demo-")
-            .tempdir_in(&self.path)
-            .with_context(|| format!("cannot create a folder in {}", self.path.display()))
-    }
-
-    fn clean_up(&self, folder: TempDir, keep: bool, progress: &Progress) -> anyhow::Result<()> {
-        if keep {
-            progress.line(format!("Kept: {}", folder.keep().display()));
-            return Ok(());
-        }
-        let path = folder.path().to_owned();
-        folder.close().with_context(|| format!("cannot remove {}", path.display()))?;
-        if self.is_new {
-            // It stays where somebody else uses it by now.
-            let _ = fs::remove_dir(&self.path);
-        }
-        Ok(())
-    }
+    context.print(&report, || table(&report))
 }
 
 /// Draws what happens.
@@ -381,8 +316,14 @@ fn table(report: &DemoReport) -> Table {
     let rows = [
         ("chain and contracts", format!("chain {} ({})", report.chain_id, report.chain)),
         ("provider", "registered, listens, follows the chain".to_owned()),
-        ("publisher opens the job", format!("image {}\ndeposit {deposit}", report.image_root)),
-        ("provider serves the job", "seen by its event alone, runs in a container".to_owned()),
+        (
+            "publisher opens the job",
+            format!("image {}\nin store {}\ndeposit {deposit}", report.image_root, report.store),
+        ),
+        (
+            "provider serves the job",
+            format!("seen by its event alone, runs in a container (engine {})", report.engine),
+        ),
         (
             "publisher calls the service",
             format!("{} answered HTTP {}", report.url, report.http_status),

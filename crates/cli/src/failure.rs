@@ -1,18 +1,18 @@
 //! How the command fails: what happened, why, and what to do next.
 
+mod hint;
+
 use std::{
     error::Error,
     io::{self, Write},
     process::ExitCode,
 };
 
-use roadstead_core::ports::{ChainError, EngineError};
-use roadstead_devnet::{
-    AnvilError, ChainStartError, MarketStartError,
-    demo::{DemoError, WorkloadError},
-};
-use roadstead_types::{ManifestError, Problem};
-use rustix::process::geteuid;
+use roadstead_devnet::demo::DemoError;
+use roadstead_types::{ManifestError, Market, Problem};
+use serde::Serialize;
+
+use crate::output;
 
 /// Exit status of a command that the user interrupted, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -20,21 +20,74 @@ const INTERRUPTED: u8 = 130;
 /// The most that one error may say, in characters: causes come from nodes and contracts as well.
 const MAX_LENGTH: usize = 2_000;
 
-/// Prints an error with all its causes and a hint, and gives the exit status.
-pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
-    let mut text = format!("error: {}\n", with_causes(error.as_ref()));
-    for problem in error.chain().find_map(mistakes).unwrap_or_default() {
-        text.push_str(&format!("  {}\n", plain(&problem.to_string())));
+/// An error as programs read it.
+#[derive(Serialize)]
+struct Report<'a> {
+    error: Described<'a>,
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    /// What happened and why.
+    message: &'a str,
+    /// All that is wrong with a document.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+/// The user ended a command before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {what}")]
+pub(crate) struct Interrupted {
+    /// How things stand, and how to go on.
+    pub(crate) what: String,
+}
+
+/// Prints an error with all its causes and a hint, and gives the exit status. `market` is the one that the command was
+/// about, if it got so far.
+pub(crate) fn print(error: &anyhow::Error, market: Option<&Market>, is_json: bool) -> ExitCode {
+    let message = with_causes(error.as_ref());
+    let problems = error.chain().find_map(mistakes).unwrap_or_default();
+    let problems: Vec<_> = problems.iter().map(|problem| plain(&problem.to_string())).collect();
+    let hint = hint::of(error, market);
+    let mut text = format!("error: {message}\n");
+    for problem in &problems {
+        text.push_str(&format!("  {problem}\n"));
     }
-    if let Some(hint) = error.downcast_ref().and_then(hint) {
+    if let Some(hint) = &hint {
         text.push_str(&format!("\nhint: {hint}\n"));
     }
     // There is nobody to tell that standard error is gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
+    if is_json {
+        let described = Described { message: &message, problems, hint: hint.as_deref() };
+        // The exit status tells all the same.
+        let _ = output::print_json(&Report { error: described });
+    }
+    if error.is::<Interrupted>() {
+        return ExitCode::from(INTERRUPTED);
+    }
     match error.downcast_ref() {
         Some(DemoError::Interrupted { .. } | DemoError::Abandoned) => ExitCode::from(INTERRUPTED),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// Prints what is wrong with a command line, or the help that it asks for, and gives the exit status.
+pub(crate) fn print_usage(error: &clap::Error, is_json: bool) -> ExitCode {
+    // There is nobody to tell that the output is gone.
+    let _ = error.print();
+    if is_json && error.use_stderr() {
+        let text = error.to_string();
+        let message = plain(text.lines().next().unwrap_or_default());
+        let message = message.trim_start_matches("error: ");
+        let described = Described { message, problems: Vec::new(), hint: None };
+        let _ = output::print_json(&Report { error: described });
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// An error and its causes on one line. A cause that the text before it ends with is not repeated, and nothing in it
@@ -62,27 +115,6 @@ pub(crate) fn plain(text: &str) -> String {
 /// The mistakes in a manifest, which are a list and no sentence.
 fn mistakes<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a [Problem]> {
     Some(&error.downcast_ref::<ManifestError>()?.problems)
-}
-
-fn hint(error: &DemoError) -> Option<&'static str> {
-    match error {
-        DemoError::Chain(ChainStartError::Anvil(AnvilError::Missing)) => {
-            Some("`script/setup` installs it; or leave out `--chain anvil`")
-        }
-        DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => {
-            Some("is there a development chain at that address? `anvil` starts one")
-        }
-        DemoError::Engine(EngineError::Unusable { .. }) if !geteuid().is_root() => {
-            Some("containers need root on Linux: run it with sudo")
-        }
-        DemoError::Workload(WorkloadError::NoPort { .. }) | DemoError::NoPort => {
-            Some("name the port in a workload manifest and give that by `--workload`")
-        }
-        DemoError::Workload(WorkloadError::Manifest { .. }) => {
-            Some("docs/workload.md describes every field")
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -3,37 +3,65 @@
 //! Everything it does is a library call; this crate reads arguments and draws. Standard output carries results alone,
 //! everything else goes to standard error.
 
+mod account;
+mod agent;
 mod arguments;
+mod context;
+mod control;
 mod demo;
+mod devnet;
 mod failure;
+mod home;
 mod output;
+mod provider;
+mod publish;
+mod publisher;
+mod question;
+mod settings;
+mod signals;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use arguments::{Arguments, Command};
+use arguments::Command;
+use context::Context;
+use settings::Misuse;
 
 fn main() -> ExitCode {
     // A shim clones processes, so no thread may be there before it.
     if let Some(code) = roadstead_runtime::shim::answer() {
         return code;
     }
-    let arguments = Arguments::parse();
-    start_log(arguments.log.as_deref());
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failure::print(&error.into()),
-    };
-    let result = runtime.block_on(async {
-        match arguments.command {
-            Command::Demo(command) => demo::run(command, arguments.home).await,
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let (arguments, home) = match settings::read_arguments(&line) {
+        Ok(read) => read,
+        Err(misuse) => {
+            let is_json = line.iter().any(|word| word == "--json");
+            return match misuse {
+                Misuse::Usage(error) => failure::print_usage(&error, is_json),
+                Misuse::Other(error) => failure::print(&error, None, is_json),
+            };
         }
-    });
+    };
+    start_log(arguments.log.as_deref());
+    let context = Context::new(home, arguments.json);
+    let result = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(arguments.command, &context)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::print(&error),
+        Err(error) => failure::print(&error, context.known_market(), context.is_json()),
+    }
+}
+
+async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(command) => demo::run(command, context).await,
+        Command::Agent(command) => agent::run(command, context).await,
+        Command::Publish(command) => publish::run(*command, context).await,
+        Command::Devnet(command) => devnet::run(command, context).await,
+        Command::Provider(command) => provider::run(*command, context).await,
     }
 }
 

@@ -52,6 +52,13 @@ impl Progress {
         }
     }
 
+    /// Likewise, where there is something to say.
+    pub(crate) fn line_of(&self, text: Option<String>) {
+        if let Some(text) = text {
+            self.line(text);
+        }
+    }
+
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

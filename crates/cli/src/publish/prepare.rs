@@ -1,0 +1,221 @@
+//! Everything before the transaction.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use alloy_primitives::Address;
+use anyhow::Context as _;
+use roadstead_core::{cost_of, rate_per_hour};
+use roadstead_publisher::{
+    CastKey, Deal, Publication, Purse, SealedImage, cast_lines, find_publication, provider_key,
+    provider_profile, providers, publish, read_manifest, seal,
+};
+use roadstead_types::{JobId, JobPlan, Market, Resources, Seconds, TokenAmount, content};
+use serde::Serialize;
+
+use crate::{
+    agent::{About, Door, source_of},
+    arguments,
+    context::Context,
+    home::Role,
+    output::Progress,
+    publisher::Publisher,
+};
+
+/// How long a deposit lasts where none is named.
+const LASTING: Seconds = Seconds::from_hours(24);
+
+/// How often a job is metered where nobody says: on a local market, where one wants to see it, and elsewhere.
+const INTERVALS: (Seconds, Seconds) = (Seconds(10), Seconds(60));
+
+/// Whom to rent from is not clear.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} providers are registered; name one by --provider")]
+pub(crate) struct ManyProviders {
+    count: usize,
+}
+
+/// Where a job stands before it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is still to be opened.
+    Prepared,
+    /// It was opened before.
+    Live,
+}
+
+/// A job that only has to be opened.
+pub(super) struct Job {
+    pub(super) plan: JobPlan,
+    pub(super) standing: Standing,
+    pub(super) images: Vec<SealedImage>,
+}
+
+/// Seals the images and the bundle, unless the same was done before.
+pub(super) async fn prepare(
+    command: &arguments::Publish,
+    market: &Market,
+    publisher: &Publisher,
+    agent: &About,
+    progress: &Progress,
+) -> anyhow::Result<Job> {
+    let Publisher { ports, keys, .. } = publisher;
+    let (workload, folder) = read_manifest(&command.file)?;
+    let provider = match command.provider {
+        Some(provider) => provider,
+        None => only_provider(publisher, progress).await?,
+    };
+    progress.wait_for("asking the provider for its prices");
+    let key = provider_key(ports, provider).await?;
+    let prices = provider_profile(ports, provider).await?.prices;
+    progress.wait_for("sealing the image");
+    let told = |sealing: roadstead_image::SealProgress| {
+        let percent = sealing.read.saturating_mul(100) / sealing.size.max(1);
+        progress.wait_for(format!("sealing the image, {percent} %"));
+    };
+    let sealed = seal(ports, keys, workload, &folder, told).await?;
+    for image in &sealed.images {
+        let (root, new, all) = (image.root, image.new_blocks, image.blocks);
+        progress.line(format!("Sealed image {root}: {new} of {all} blocks are new."));
+    }
+    let start_fee = market.token.parse(&command.start_fee)?;
+    let deposit = match &command.deposit {
+        Some(amount) => market.token.parse(amount)?,
+        None => lasting(&sealed.workload.reservation, &prices, start_fee)?,
+    };
+    let (local, other) = INTERVALS;
+    let usual = if market.devnet { local } else { other };
+    let deal = Deal {
+        provider,
+        signer: command.signer.unwrap_or(agent.signer),
+        deposit,
+        prices,
+        interval: command.interval.unwrap_or(usual),
+        start_fee,
+        notice: command.notice,
+        window: Seconds(0),
+        salt: 0,
+        source: publisher.source.clone().unwrap_or_else(|| agent.source.clone()),
+    };
+    let found = find_publication(ports, keys, &sealed, &deal, command.new).await?;
+    let (plan, standing) = match found {
+        Publication::Live(plan) => (*plan, Standing::Live),
+        Publication::Prepared(plan) => (*plan, Standing::Prepared),
+        Publication::New { salt } => {
+            progress.wait_for("sealing the bundle");
+            let deal = Deal { salt, ..deal };
+            let prepared = publish(ports, keys, market, &sealed, &key, &deal).await?;
+            (prepared.plan, Standing::Prepared)
+        }
+    };
+    Ok(Job { plan, standing, images: sealed.images })
+}
+
+/// The provider of the market, if there is only one.
+async fn only_provider(publisher: &Publisher, progress: &Progress) -> anyhow::Result<Address> {
+    progress.wait_for("looking for providers");
+    let ports = &publisher.ports;
+    let listed = providers(&*ports.reader, &*ports.link).await?;
+    match listed.as_slice() {
+        [only] => {
+            progress.line(format!("Provider {} is the only one.", only.provider));
+            Ok(only.provider)
+        }
+        many => Err(ManyProviders { count: many.len() }.into()),
+    }
+}
+
+/// What [`LASTING`] costs at full use, on top of the start fee.
+fn lasting(
+    reservation: &Resources<u64>,
+    prices: &Resources<u128>,
+    start_fee: TokenAmount,
+) -> anyhow::Result<TokenAmount> {
+    let rate = rate_per_hour(reservation, prices);
+    let rate = rate.context("what is reserved costs more than can be paid")?;
+    let deposit = cost_of(rate, LASTING).checked_add(start_fee);
+    let deposit = deposit.context("what is reserved costs more than can be paid")?;
+    // The contract takes no empty deposit.
+    Ok(deposit.max(TokenAmount::new(1)?))
+}
+
+/// A job that somebody else's wallet opens.
+#[derive(Serialize)]
+struct Lines {
+    job: JobId,
+    /// The file for `roadstead agent adopt`.
+    plan: PathBuf,
+    publisher: Address,
+    provider: Address,
+    signer: Address,
+    deposit: TokenAmount,
+    image_roots: Vec<String>,
+    bundle: String,
+    /// Whether the agent of this home folder accepts its bills.
+    is_adopted: bool,
+    lines: [String; 2],
+}
+
+/// `publish --prepare`.
+pub(super) async fn print_lines(
+    command: &arguments::Publish,
+    context: &Context,
+    market: &Market,
+    purse: Purse,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let source = source_of(&command.agent)?;
+    let door = Door::find(context, market, &source).await?;
+    let publisher = Publisher::open(context, market, purse, &command.store).await?;
+    let job = prepare(command, market, &publisher, door.about(), progress).await?;
+    let Job { plan, standing, images } = job;
+    let (job, terms) = (plan.key.job, &plan.terms);
+    let is_adopted = terms.signer == door.about().signer;
+    if is_adopted {
+        door.adopt(&plan).await?;
+    }
+    let path = match &command.plan {
+        Some(path) => std::path::absolute(path)?,
+        None => context.home.role_path(Role::Publisher).join(format!("{job}.plan.json")),
+    };
+    write_plan(&path, &plan)?;
+    let lines = cast_lines(&plan, market, &CastKey::Variable)?;
+    progress.finish();
+    if standing == Standing::Live {
+        progress.line(format!("Job {job} is open already; another one takes --new."));
+    }
+    if !is_adopted {
+        let path = path.display();
+        progress.line(format!(
+            "The agent {} has to know the job before its first bill: roadstead agent adopt {path}",
+            terms.signer
+        ));
+    }
+    progress.line("These lines open the job; cast finds the key in PUBLISHER_KEY:");
+    let report = Lines {
+        job,
+        plan: path,
+        publisher: terms.publisher,
+        provider: terms.provider,
+        signer: terms.signer,
+        deposit: plan.deposit,
+        image_roots: images.iter().map(|image| image.root.to_string()).collect(),
+        bundle: content::content_id(content::RAW, terms.bundle).to_string(),
+        is_adopted,
+        lines,
+    };
+    context.print(&report, || report.lines.join("\n"))
+}
+
+/// The plan holds no secret, but what is rented at which price is nobody else's business.
+fn write_plan(path: &Path, plan: &JobPlan) -> anyhow::Result<()> {
+    let failed = || format!("the prepared job cannot be written to {}", path.display());
+    let text = serde_json::to_string_pretty(plan).with_context(failed)?;
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let mut file = file.with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)
+}
