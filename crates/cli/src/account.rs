@@ -139,7 +139,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (keystore, password) = (folder.path().join("keystore"), folder.path().join("password"));
         let wallet = Wallet::random();
-        fs::write(&keystore, wallet.to_keystore("open sesame").unwrap()).unwrap();
+        fs::write(&keystore, wallet.to_keystore("open sesame")).unwrap();
         fs::write(&password, "open sesame\n").unwrap();
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
         let account = Account {

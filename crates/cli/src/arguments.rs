@@ -4,6 +4,8 @@
 mod agent;
 mod demo;
 mod devnet;
+mod image;
+mod jobs;
 mod provider;
 mod publish;
 
@@ -14,6 +16,10 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use agent::{Adopt, Agent, AgentCommand, AgentOptions, Reset};
 pub(crate) use demo::Demo;
 pub(crate) use devnet::Devnet;
+pub(crate) use image::{Image, ImageCommand, InspectImage, SealImage};
+pub(crate) use jobs::{
+    Bill, BillCommand, Close, Job, JobChoice, JobCommand, NamedJob, Topup, Withdraw,
+};
 pub(crate) use provider::{
     Offered, Provider, ProviderCommand, ProviderInit, ProviderRegister, ProviderReset, ProviderRun,
 };
@@ -51,6 +57,20 @@ pub(crate) enum Command {
     Publish(Box<Publish>),
     /// Follow the publisher's jobs and accept their bills, until Ctrl-C
     Agent(Agent),
+    /// List the publisher's jobs
+    Jobs(MarketFile),
+    /// Show, top up or close one job
+    Job(Job),
+    /// Check what was paid
+    Bill(Bill),
+    /// Move what came back from closed jobs out of the escrow, into the wallet
+    Withdraw(Withdraw),
+    /// List who hosts jobs, and at what prices
+    Providers(MarketFile),
+    /// Encrypt an image ahead of time, or look at one
+    Image(Image),
+    /// Show where everything is
+    Paths(MarketFile),
 }
 
 /// Which market.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use roadstead_devnet::{
-    ChainChoice, ChainStartError, Devnet, DevnetConfig, DevnetError, DevnetReport, PortTaken,
+    AnvilError, ChainChoice, ChainStartError, Devnet, DevnetConfig, DevnetError, DevnetReport,
+    PortTaken,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +20,14 @@ use crate::{
     signals::Signals,
 };
 
-/// Somebody else listens where the market should.
+/// What keeps a market from starting, with what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; end that, or let the system choose free ports by `--port 0`")]
-struct Taken(PortTaken);
+enum Obstacle {
+    #[error("{0}; end that, or let the system choose free ports by `--port 0`")]
+    Taken(PortTaken),
+    #[error("{0}; `script/setup` installs it, or leave out `--chain anvil`")]
+    NoAnvil(AnvilError),
+}
 
 pub(crate) async fn run(command: arguments::Devnet, context: &Context) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
@@ -59,11 +64,14 @@ pub(crate) async fn run(command: arguments::Devnet, context: &Context) -> anyhow
     Ok(ended?)
 }
 
-/// A taken port with what to do about it.
+/// The error, as an obstacle where it is one.
 fn explained(error: DevnetError) -> anyhow::Error {
     match error {
         DevnetError::PortTaken(taken) | DevnetError::Chain(ChainStartError::PortTaken(taken)) => {
-            Taken(taken).into()
+            Obstacle::Taken(taken).into()
+        }
+        DevnetError::Chain(ChainStartError::Anvil(missing @ AnvilError::Missing)) => {
+            Obstacle::NoAnvil(missing).into()
         }
         other => other.into(),
     }
@@ -111,7 +119,7 @@ impl fmt::Display for Ready<'_> {
                     "provider run".to_owned(),
                 ],
             ),
-            ("the publisher's agent, which accepts its bills", vec!["agent run".to_owned()]),
+            ("the publisher's agent, which accepts its bills", vec!["agent".to_owned()]),
             (
                 "the publisher",
                 vec![

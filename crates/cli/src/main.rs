@@ -6,19 +6,28 @@
 mod account;
 mod agent;
 mod arguments;
+mod bill;
 mod context;
 mod control;
 mod demo;
 mod devnet;
 mod failure;
 mod home;
+mod image;
+mod job;
+mod jobs;
 mod output;
+mod paths;
+mod prices;
 mod provider;
+mod providers;
 mod publish;
 mod publisher;
 mod question;
 mod settings;
 mod signals;
+mod table;
+mod withdraw;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -62,6 +71,13 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Publish(command) => publish::run(*command, context).await,
         Command::Devnet(command) => devnet::run(command, context).await,
         Command::Provider(command) => provider::run(*command, context).await,
+        Command::Jobs(command) => jobs::run(command, context).await,
+        Command::Job(command) => job::run(command, context).await,
+        Command::Bill(command) => bill::run(command, context).await,
+        Command::Withdraw(command) => withdraw::run(command, context).await,
+        Command::Providers(command) => providers::run(command, context).await,
+        Command::Image(command) => image::run(command, context).await,
+        Command::Paths(command) => paths::run(&command, context),
     }
 }
 

@@ -20,7 +20,6 @@ mod register;
 mod reset;
 mod run;
 mod status;
-mod table;
 mod wallet;
 
 use std::{fs, path::PathBuf};
@@ -47,12 +46,14 @@ pub(crate) enum ProviderError {
     OtherMarket { path: PathBuf, found: Box<Market> },
     #[error("the provider in {} has the account {found}, not {given}", path.display())]
     OtherAccount { path: PathBuf, found: Address, given: Address },
+    #[error("{} is no file that could be copied; a provider keeps its keystore", path.display())]
+    NoFile { path: PathBuf },
     #[error(
         "the market is no local one, and strangers' containers share this machine's kernel: what breaks out of one may \
          be root here"
     )]
     Early,
-    #[error("{containers} containers are in the engine `{used}`, which was used so far")]
+    #[error("the engine `{used}`, which was used so far, still has containers: {containers}")]
     OtherEngine { used: String, containers: usize },
 }
 

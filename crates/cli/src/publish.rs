@@ -13,12 +13,19 @@
 mod follow;
 mod prepare;
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
-use roadstead_publisher::{OpenRequest, Purse, open};
-use roadstead_types::{JobId, Market, TokenAmount, content};
+use roadstead_publisher::{OpenRequest, Purse, open, read_manifest};
+use roadstead_types::{JobId, ManifestContainer, Market, TokenAmount, Workload, content};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -33,6 +40,12 @@ use crate::{
 };
 use follow::Answering;
 use prepare::{Job, Standing};
+
+pub(crate) use follow::NoAnswer;
+pub(crate) use prepare::ManyProviders;
+
+/// A workload that was read, and the folder of its paths.
+type Manifest = (Workload<ManifestContainer>, PathBuf);
 
 /// What was published.
 #[derive(Serialize)]
@@ -58,18 +71,26 @@ struct Published {
 pub(crate) async fn run(command: arguments::Publish, context: &Context) -> anyhow::Result<()> {
     let progress = Progress::start();
     let mut signals = Signals::listen()?;
+    let manifest = read_manifest(&command.file)?;
     let market = context.market(&command.market)?;
     let purse = purse(&command).await?;
     if command.prepare {
-        return prepare::print_lines(&command, context, &market, purse, &progress).await;
+        return prepare::print_lines(&command, context, manifest, &market, purse, &progress).await;
     }
-    let (own, door) = agent(&command, context, &market, &progress).await?;
-    let opened = Cell::new(None);
-    let publishing = publish(&command, context, &market, purse, &door, &progress, &opened);
+    let is_loud = Arc::new(AtomicBool::new(false));
+    let (own, door) = agent(&command, context, &market, &progress, is_loud.clone()).await?;
+    let publishing = Publishing {
+        command: &command,
+        context,
+        market: &market,
+        door: &door,
+        progress: &progress,
+        opened: Cell::new(None),
+    };
     // Cancel-safe: every step of it may be cut off and repeated, and a signal is not lost by not being waited for.
     let published = tokio::select! {
-        published = publishing => published,
-        () = signals.next() => Err(interrupted(opened.get())),
+        published = publishing.publish(manifest, purse) => published,
+        () = signals.next() => Err(interrupted(publishing.opened.get())),
     };
     progress.finish();
     let published = match (published, own) {
@@ -77,6 +98,7 @@ pub(crate) async fn run(command: arguments::Publish, context: &Context) -> anyho
             let is_agent = true;
             let published = Published { is_agent, ..published };
             context.print(&published, || table(&published, &market))?;
+            is_loud.store(true, Ordering::Relaxed);
             return go_on(agent, &progress, &mut signals).await;
         }
         (published, own) => {
@@ -100,67 +122,80 @@ async fn purse(command: &arguments::Publish) -> anyhow::Result<Purse> {
     Ok(if command.prepare { Purse::Closed(wallet.address()) } else { wallet.into() })
 }
 
-/// The agent that runs, or one in this process.
+/// The agent that runs, or one in this process, which says what it does only once `is_loud`.
 async fn agent(
     command: &arguments::Publish,
     context: &Context,
     market: &Market,
     progress: &Progress,
+    is_loud: Arc<AtomicBool>,
 ) -> anyhow::Result<(Option<RunningAgent>, Door)> {
     if let Some(door) = Door::running(context, market).await? {
         return Ok((None, door));
     }
     let (token, told) = (market.token.clone(), progress.clone());
-    let report = move |event: &_| told.line_of(line_of(event, &token));
+    let report = move |event: &_| {
+        if is_loud.load(Ordering::Relaxed) {
+            told.line_of(line_of(event, &token));
+        }
+    };
     let agent = RunningAgent::start(&context.home, market, &command.agent, report).await?;
     progress.line("No agent runs in this home folder, so this process is the agent.");
     let door = agent.door();
     Ok((Some(agent), door))
 }
 
-async fn publish(
-    command: &arguments::Publish,
-    context: &Context,
-    market: &Market,
-    purse: Purse,
-    door: &Door,
-    progress: &Progress,
-    opened: &Cell<Option<JobId>>,
-) -> anyhow::Result<Published> {
-    let publisher = Publisher::open(context, market, purse, &command.store).await?;
-    let Job { plan, standing, images } =
-        prepare::prepare(command, market, &publisher, door.about(), progress).await?;
-    let job = plan.key.job;
-    // Before it is opened: nobody else could accept its bills.
-    door.adopt(&plan).await?;
-    let transaction = if standing == Standing::Live {
-        progress.line(format!("Job {job} lives already; another one takes --new."));
-        None
-    } else {
-        progress.line(format!("Job {job}"));
-        let deposit = market.token.format(plan.deposit);
-        progress.wait_for(format!("opening it with a deposit of {deposit}"));
-        let opening = open(&publisher.ports, OpenRequest::from(&plan)).await?;
-        progress.line(format!("is open, with a deposit of {deposit}."));
-        opening.transaction
-    };
-    opened.set(Some(job));
-    // Others may use the publisher's folder while this one waits.
-    drop(publisher);
-    let answering = follow::until_it_answers(door, job, progress).await?;
-    Ok(Published {
-        job,
-        url: answering.urls.values().next().cloned(),
-        answering,
-        publisher: plan.terms.publisher,
-        provider: plan.terms.provider,
-        signer: plan.terms.signer,
-        deposit: plan.deposit,
-        image_roots: images.iter().map(|image| image.root.to_string()).collect(),
-        bundle: content::content_id(content::RAW, plan.terms.bundle).to_string(),
-        transaction,
-        is_agent: false,
-    })
+/// What it takes to publish.
+struct Publishing<'a> {
+    command: &'a arguments::Publish,
+    context: &'a Context,
+    market: &'a Market,
+    door: &'a Door,
+    progress: &'a Progress,
+    /// The job, once it is open.
+    opened: Cell<Option<JobId>>,
+}
+
+impl Publishing<'_> {
+    async fn publish(&self, manifest: Manifest, purse: Purse) -> anyhow::Result<Published> {
+        let Self { command, context, market, door, progress, .. } = *self;
+        let publisher = Publisher::open(context, market, purse, &command.store).await?;
+        let about = door.about();
+        let job =
+            prepare::prepare(command, manifest, market, &publisher, about, progress).await?;
+        let Job { plan, standing, images } = job;
+        let job = plan.key.job;
+        // Before it is opened: nobody else could accept its bills.
+        door.adopt(&plan).await?;
+        let transaction = if standing == Standing::Live {
+            progress.line(format!("Job {job} lives already; another one takes --new."));
+            None
+        } else {
+            progress.line(format!("Job {job}"));
+            let deposit = market.token.format(plan.deposit);
+            progress.wait_for(format!("opening it with a deposit of {deposit}"));
+            let opening = open(&publisher.ports, OpenRequest::from(&plan)).await?;
+            progress.line(format!("is open, with a deposit of {deposit}."));
+            opening.transaction
+        };
+        self.opened.set(Some(job));
+        // Others may use the publisher's folder while this one waits.
+        drop(publisher);
+        let answering = follow::until_it_answers(door, job, progress).await?;
+        Ok(Published {
+            job,
+            url: answering.urls.values().next().cloned(),
+            answering,
+            publisher: plan.terms.publisher,
+            provider: plan.terms.provider,
+            signer: plan.terms.signer,
+            deposit: plan.deposit,
+            image_roots: images.iter().map(|image| image.root.to_string()).collect(),
+            bundle: content::content_id(content::RAW, plan.terms.bundle).to_string(),
+            transaction,
+            is_agent: false,
+        })
+    }
 }
 
 fn interrupted(opened: Option<JobId>) -> anyhow::Error {

@@ -180,6 +180,20 @@ impl StateFolder {
         Ok(path)
     }
 
+    /// Removes every file whose name begins like this, whole or half written. Returns how many there were.
+    pub(crate) fn remove_all(&self, beginning: &str) -> Result<usize, FolderError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
+            let path = entry.map_err(failed("list", &self.path))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.trim_start_matches('.').starts_with(beginning) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Another handle on the lock: the folder stays locked until it is gone as well.
     pub(crate) fn share_lock(&self) -> Result<File, FolderError> {
         self.lock.try_clone().map_err(failed("share the lock of", &self.path))

@@ -224,6 +224,17 @@ impl Journal {
         Ok(Self { path, writer: Arc::new(Mutex::new(Writer { connection, _lock: lock })) })
     }
 
+    /// Whether the folder has a journal.
+    pub fn exists(folder: &StateFolder) -> bool {
+        folder.path().join(FILE).exists()
+    }
+
+    /// Removes the journal of a folder, whatever market it is about. Returns whether there was one. No journal of the
+    /// folder may be open. After a crash in between, the same call removes the rest.
+    pub fn remove(folder: &StateFolder) -> Result<bool, FolderError> {
+        Ok(folder.remove_all(FILE)? > 0)
+    }
+
     /// Does something that only reads.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

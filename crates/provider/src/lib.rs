@@ -3,6 +3,7 @@
 //! Built from ports ([`Ports`]); [`wire`] is the one place that picks the real ones. Progress comes out as
 //! [`ProviderEvent`]s, and whoever calls decides what to draw.
 
+mod announce;
 mod daemon;
 mod deploy;
 mod desk;
@@ -14,11 +15,16 @@ mod holdings;
 mod hosting;
 mod keys;
 mod ledger;
+mod machine;
 mod metering;
+mod quantity;
 mod registration;
+mod reset;
+mod status;
 mod tasks;
 mod wire;
 
+pub use announce::{AnnounceError, check_announced};
 pub use daemon::{Daemon, DaemonError};
 pub use deploy::{DeployError, RemoveError};
 pub use endpoints::LoopbackEndpoints;
@@ -26,8 +32,19 @@ pub use event::ProviderEvent;
 pub use holdings::ReleaseError;
 pub use keys::{KeyError, Keys};
 pub use ledger::LedgerError;
-pub use registration::{RegisterError, Registered, RegistryChange, register};
-pub use wire::{WireError, wire};
+pub use machine::measure;
+pub use multiaddr::Multiaddr;
+pub use quantity::{Bytes, Cores, Mebibytes, PriceList, PriceTooHigh, TokenPrice, UnknownQuantity};
+pub use registration::{
+    RegisterError, Registered, RegistrationProblem, RegistryChange, check_registered, register,
+    register_entry, registration,
+};
+pub use reset::{Cleared, RemoveFileError, clear_engine, clear_files, count_open, remove};
+pub use status::{
+    HostedJob, HostedPhase, ProviderStatus, RegistryStatus, StatusError, StatusPorts, count_living,
+    status,
+};
+pub use wire::{RegistryPorts, WireError, wire, wire_registry, wire_status};
 
 use std::{sync::Arc, time::Duration};
 

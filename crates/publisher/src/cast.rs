@@ -48,7 +48,8 @@ pub enum CastError {
 }
 
 /// The lines that open a job for its publisher: the first lets the contract take the deposit, the second opens. Each
-/// waits for its transaction. Cast refuses another key than the publisher's, and the node another chain's signature.
+/// waits for its transaction. Cast refuses another key than the publisher's, and the node another chain's signature. A
+/// publisher that is a contract makes the same two calls in its own way.
 pub fn cast_lines(
     plan: &JobPlan,
     market: &Market,
@@ -224,7 +225,7 @@ mod tests {
                 let words = words(&line);
                 assert_eq!(words[..2], ["send".to_owned(), format!("--rpc-url={node}")]);
                 assert_eq!(words[6..8], ["--private-key", "the key"]);
-                assert!([11, 12].contains(&words.len()), "{words:?}");
+                assert!([12, 13].contains(&words.len()), "{words:?}");
             }
         }
     }

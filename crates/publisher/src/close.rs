@@ -3,7 +3,8 @@
 //! ```text
 //!  open ── order ──> taken ── the provider settles and closes ──> closed
 //!    │                 │ 60 s                                        ^
-//!    └── not taken ────┴── notice ── the provider, or anybody later ─┘
+//!    └── not taken ────┴── notice ── the provider ───────────────────┤
+//!                          └─ over ── finalized by whoever calls ───┘
 //! ```
 //!
 //! Nothing is durable here but what is on chain: called again, it goes on from there.
@@ -36,7 +37,7 @@ pub enum Closed {
         /// How it came to its end.
         how: Ending,
     },
-    /// The provider did not end it; from `close_at` on anybody can.
+    /// The provider did not end it; from `close_at` on anybody can, by closing it again.
     NoticeRuns {
         /// The job.
         job: JobId,
@@ -95,14 +96,17 @@ pub enum CloseError {
     /// A transaction did not take effect.
     #[error("the notice could not be given")]
     Write(#[from] WriteError),
+    /// Likewise, at the end of the notice.
+    #[error("the notice is over, and the job could not be ended")]
+    Finalize(#[source] WriteError),
 }
 
 /// How long the event is looked for of a job that is over: until it is confirmed.
 const CONFIRMATION: Duration = Duration::from_secs(300);
 
 /// Orders the provider to close the job. Where that does not do within [`crate::ORDER_PATIENCE`], gives notice, unless
-/// it was given before, and waits up to `patience` more for the end. `from_block` is a block not after the job's
-/// opening: the end of the job is looked for from there.
+/// it was given before, and waits up to `patience` more for the end. A job whose notice is over is ended here.
+/// `from_block` is a block not after the job's opening: the end of the job is looked for from there.
 pub async fn close(
     ports: &Ports,
     terms: &Terms,
@@ -112,7 +116,8 @@ pub async fn close(
 ) -> Result<Closed, CloseError> {
     let job = ports.reader.job_id(terms);
     let mut watch = Watch { ports, job, terms, from_block, trouble: None, history: None };
-    match ports.reader.job(job).await?.status() {
+    let state = ports.reader.job(job).await?;
+    match state.status() {
         JobStatus::Absent => return Err(CloseError::Absent { job }),
         JobStatus::Open => {
             let ordering = order_close(ports, terms, job, || report(CloseEvent::Ordered));
@@ -125,7 +130,8 @@ pub async fn close(
                 report(CloseEvent::NoticeGiven { why });
             }
         }
-        JobStatus::Closing | JobStatus::Closed => {}
+        JobStatus::Closing => finalize(ports, terms, job, state.close_at).await?,
+        JobStatus::Closed => {}
     }
     if let Ok(closed) = timeout(patience, watch.end()).await {
         return Ok(closed);
@@ -151,6 +157,28 @@ async fn give_notice(ports: &Ports, terms: &Terms, job: JobId) -> Result<bool, C
             Err(WriteError::Reverted { .. }) if status().await? != JobStatus::Open => Ok(false),
             Err(error) => Err(error.into()),
         },
+    }
+}
+
+/// Ends a job whose notice is over; nothing where it is not.
+async fn finalize(
+    ports: &Ports,
+    terms: &Terms,
+    job: JobId,
+    close_at: Timestamp,
+) -> Result<(), CloseError> {
+    if ports.reader.head().await?.timestamp < close_at {
+        return Ok(());
+    }
+    match ports.writer.submit(Call::Finalize(terms.clone())).await {
+        Ok(_) => Ok(()),
+        // Somebody else ended the job in the same moment.
+        Err(WriteError::Reverted { .. })
+            if ports.reader.job(job).await?.status() == JobStatus::Closed =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(CloseError::Finalize(error)),
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use roadstead_core::ports::{ChainError, ChainReader, JobLink, RegistryEntry};
 use roadstead_types::Profile;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::profile::registered_profile;
 
@@ -19,6 +19,9 @@ const MOST: usize = 10_000;
 
 /// How long one provider may take to say what it offers.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long all of them may take. To register and then be silent is cheap.
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(60);
 
 /// Providers that are asked at once.
 const AT_ONCE: usize = 16;
@@ -53,20 +56,31 @@ pub async fn providers(
     // Who left while the pages were read may have moved another entry to a page that was read already.
     entries.sort_by_key(|(provider, _)| *provider);
     entries.dedup_by_key(|(provider, _)| *provider);
-    let listed = stream::iter(entries).map(|(provider, entry)| listed(link, provider, entry));
+    let end = Instant::now() + PATIENCE_FOR_ALL;
+    let listed = stream::iter(entries).map(|(provider, entry)| listed(link, provider, entry, end));
     Ok(listed.buffered(AT_ONCE).collect().await)
 }
 
-async fn listed(link: &dyn JobLink, provider: Address, entry: RegistryEntry) -> ListedProvider {
+async fn listed(
+    link: &dyn JobLink,
+    provider: Address,
+    entry: RegistryEntry,
+    end: Instant,
+) -> ListedProvider {
     let RegistryEntry::Registered(entry) = entry else {
         let trouble = Some("nobody can use the endpoint that it registered".to_owned());
         return ListedProvider { provider, endpoint: None, profile: None, trouble };
     };
+    let endpoint = Some(entry.endpoint.to_string());
+    if Instant::now() >= end {
+        let trouble = Some("it was not asked, for others took too long".to_owned());
+        return ListedProvider { provider, endpoint, profile: None, trouble };
+    }
     let asked = timeout(PATIENCE, registered_profile(link, &entry)).await;
     let (profile, trouble) = match asked {
         Ok(Ok(profile)) => (Some(profile), None),
         Ok(Err(error)) => (None, Some(roadstead_core::with_causes(&error))),
         Err(_) => (None, Some(format!("it did not answer within {} s", PATIENCE.as_secs()))),
     };
-    ListedProvider { provider, endpoint: Some(entry.endpoint.to_string()), profile, trouble }
+    ListedProvider { provider, endpoint, profile, trouble }
 }

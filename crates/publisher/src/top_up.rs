@@ -32,6 +32,12 @@ pub enum TopUpError {
         /// Its id.
         job: JobId,
     },
+    /// The contracts take nothing for a job that is being left.
+    #[error("notice was given for job {job}; nothing can be added to it any more")]
+    NoticeRuns {
+        /// Its id.
+        job: JobId,
+    },
     /// The wallet holds too little.
     #[error("{account} holds {balance} token units, {amount} are to be added")]
     NotEnoughTokens {
@@ -50,7 +56,7 @@ pub enum TopUpError {
     Write(#[from] WriteError),
 }
 
-/// Adds to the deposit of a job that lives, whoever opened it.
+/// Adds to the deposit of an open job, whoever opened it.
 pub async fn top_up(
     ports: &Ports,
     job: JobId,
@@ -59,8 +65,10 @@ pub async fn top_up(
     let account = ports.writer.account();
     // An allowance is one number for the whole wallet, so whoever raises it must be the next to use it.
     let _turn = ports.opening.lock().await;
-    if !matches!(ports.reader.job(job).await?.status(), JobStatus::Open | JobStatus::Closing) {
-        return Err(TopUpError::NotLive { job });
+    match ports.reader.job(job).await?.status() {
+        JobStatus::Open => {}
+        JobStatus::Closing => return Err(TopUpError::NoticeRuns { job }),
+        JobStatus::Absent | JobStatus::Closed => return Err(TopUpError::NotLive { job }),
     }
     let balance = ports.reader.token_balance(account).await?;
     let needed: U256 = amount.into();

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Vm} from "./Vm.sol";
+import {CHEAT_CODES, Vm} from "./Vm.sol";
 
 /// @title Cheats
 /// @notice Where forge answers, and what everything that runs in a test needs.
 abstract contract Cheats {
-    Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
+    Vm internal constant vm = Vm(CHEAT_CODES);
 
     /// @dev The private key behind `_account(name)`.
     function _key(string memory name) internal pure returns (uint256) {

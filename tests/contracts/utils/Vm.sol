@@ -1,9 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+// Where forge answers.
+address constant CHEAT_CODES = address(uint160(uint256(keccak256("hevm cheat code"))));
+
 /// @title Vm
-/// @notice The cheat codes of forge that our tests use.
+/// @notice The cheat codes of forge that our tests and scripts use.
 interface Vm {
+    /// What forge was asked for.
+    enum ForgeContext {
+        TestGroup,
+        Test,
+        Coverage,
+        Snapshot,
+        ScriptGroup,
+        ScriptDryRun,
+        ScriptBroadcast,
+        ScriptResume,
+        Unknown
+    }
+
     /// What the last call cost.
     struct Gas {
         uint64 gasLimit;
@@ -39,6 +55,31 @@ interface Vm {
     function signAndAttachDelegation(address implementation, uint256 key) external returns (SignedDelegation memory);
     function snapshotState() external returns (uint256 id);
     function revertToState(uint256 id) external returns (bool);
+
+    // What a script asks and is told, and what it does for good.
+    function envExists(string calldata name) external view returns (bool);
+    function envString(string calldata name) external view returns (string memory);
+    function envString(string calldata name, string calldata delimiter) external view returns (string[] memory);
+    function envBool(string calldata name) external view returns (bool);
+    function envUint(string calldata name) external view returns (uint256);
+    function envAddress(string calldata name) external view returns (address);
+    function envBytes(string calldata name) external view returns (bytes memory);
+    function envBytes32(string calldata name) external view returns (bytes32);
+    function isContext(ForgeContext context) external view returns (bool);
+    function rpc(string calldata method, string calldata parameters) external returns (bytes memory);
+    function rpc(string calldata url, string calldata method, string calldata parameters)
+        external
+        returns (bytes memory);
+    function getRawBlockHeader(uint256 number) external view returns (bytes memory);
+    function startBroadcast() external;
+    function startBroadcast(uint256 key) external;
+    function stopBroadcast() external;
+    function writeFile(string calldata path, string calldata text) external;
+
+    // Texts.
+    function toString(address value) external pure returns (string memory);
+    function toString(bytes32 value) external pure returns (string memory);
+    function toString(uint256 value) external pure returns (string memory);
 
     // Keys.
     function addr(uint256 key) external pure returns (address);

@@ -1,22 +1,20 @@
 //! `roadstead agent reset`: forgets every job of the publisher.
 
-use std::fs;
-
 use anyhow::Context as _;
+use roadstead_journal::Journal;
 use serde::Serialize;
 
 use crate::{arguments, context::Context, home::Role, question::confirm};
 
-/// The files of a journal.
-const JOURNAL: &str = "journal.sqlite";
-
 #[derive(Serialize)]
 struct Forgotten {
-    removed: Vec<String>,
+    /// The roles that had a journal.
+    journals: Vec<&'static str>,
 }
 
 /// Removes the journals of publisher and agent.
 pub(super) fn run(command: &arguments::Reset, context: &Context) -> anyhow::Result<()> {
+    let roles = [Role::Publisher, Role::Agent];
     let folders = [context.home.lock(Role::Publisher)?, context.home.lock(Role::Agent)?];
     if !command.yes {
         confirm(
@@ -24,17 +22,12 @@ pub(super) fn run(command: &arguments::Reset, context: &Context) -> anyhow::Resu
              that still live cannot be followed or closed from here any more. Keys and blocks are kept.",
         )?;
     }
-    let mut removed = Vec::new();
-    for folder in &folders {
-        for entry in fs::read_dir(folder.path()).context("a folder cannot be read")? {
-            let path = entry.context("a folder cannot be read")?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(JOURNAL) {
-                let failed = || format!("cannot remove {}", path.display());
-                fs::remove_file(&path).with_context(failed)?;
-                removed.push(path.display().to_string());
-            }
+    let mut journals = Vec::new();
+    for (role, folder) in roles.into_iter().zip(&folders) {
+        let removed = Journal::remove(folder);
+        if removed.with_context(|| format!("the journal of the {} stays", role.name()))? {
+            journals.push(role.name());
         }
     }
-    context.print(&Forgotten { removed }, || "Every job is forgotten. Keys and blocks are kept.")
+    context.print(&Forgotten { journals }, || "Every job is forgotten. Keys and blocks are kept.")
 }

@@ -9,14 +9,24 @@ use roadstead_devnet::{
     AnvilError, ChainStartError, MarketStartError,
     demo::{DemoError, WorkloadError},
 };
+use roadstead_image::ReadError;
 use roadstead_journal::{FolderError, JournalError};
 use roadstead_net::ListenError;
 use roadstead_provider::{AnnounceError, RegistrationProblem};
-use roadstead_publisher::OpenError;
+use roadstead_publisher::{OpenError, PublishError, TopUpError, VerifyError};
 use roadstead_types::{ManifestError, Market};
 use rustix::process::geteuid;
 
-use crate::{account::AccountError, context::NoMarket, provider::ProviderError};
+use crate::{
+    account::AccountError,
+    agent::{AnotherMarket, NoSource},
+    context::NoMarket,
+    image::SurveyError,
+    job::{JobUnknown, NotThePublisher},
+    provider::ProviderError,
+    publish::{ManyProviders, NoAnswer},
+    question::NotConfirmed,
+};
 
 /// What to do about an error: what its outermost cause that anybody can do something about says.
 pub(super) fn of(error: &anyhow::Error, market: Option<&Market>) -> Option<String> {
@@ -24,6 +34,9 @@ pub(super) fn of(error: &anyhow::Error, market: Option<&Market>) -> Option<Strin
         let known = demonstration(cause)
             .or_else(|| setting_up(cause))
             .or_else(|| account(cause))
+            .or_else(|| publishing(cause))
+            .or_else(|| job(cause))
+            .or_else(|| image(cause))
             .or_else(|| provider(cause));
         known.map(str::to_owned).or_else(|| money(cause, market))
     })
@@ -87,6 +100,61 @@ fn setting_up(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
 }
 
+fn publishing(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if error.is::<ManyProviders>() {
+        return Some("`roadstead providers` lists them with their prices");
+    }
+    if error.is::<NoSource>() {
+        return Some("name by --source where providers reach the gateway, or give it a port by --gateway");
+    }
+    if error.is::<AnotherMarket>() {
+        return Some("name that market's file by --market, or end that agent and start one for this market");
+    }
+    if let Some(NoAnswer::Refused { .. } | NoAnswer::Over { .. }) = error.downcast_ref() {
+        return Some(
+            "what was not paid is in your balance in the escrow, and `roadstead withdraw` takes it out; `roadstead providers` \
+             lists others",
+        );
+    }
+    if error.is::<NoAnswer>() {
+        return Some("`roadstead agent` hears of it again");
+    }
+    match error.downcast_ref()? {
+        PublishError::NotRegistered { .. } => Some("`roadstead providers` lists those that are"),
+        _ => None,
+    }
+}
+
+fn job(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    const ADOPT: &str = "`roadstead jobs` lists those that are known; `roadstead agent adopt FILE` makes one known that was \
+                         prepared elsewhere";
+    if error.is::<NotThePublisher>() {
+        return Some("name the account that opened it by --key-file or --keystore");
+    }
+    match error.downcast_ref() {
+        Some(JobUnknown::None { .. }) => return Some(ADOPT),
+        Some(JobUnknown::Several { .. }) => return Some("give more of its digits"),
+        None => {}
+    }
+    match error.downcast_ref()? {
+        VerifyError::NoPlan { .. } => Some(ADOPT),
+        VerifyError::NotOver { .. } => Some("`roadstead job close` ends it"),
+        _ => None,
+    }
+}
+
+fn image(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(SurveyError::Absent { .. }) = error.downcast_ref() {
+        return Some("`roadstead image seal` puts an image there; --store names another store");
+    }
+    match error.downcast_ref()? {
+        ReadError::NotAnImage { path, .. } if path.exists() => {
+            Some("`skopeo copy docker-daemon:NAME oci:FOLDER` makes an OCI layout of an image")
+        }
+        _ => None,
+    }
+}
+
 fn account(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref()? {
         AccountError::NoneNamed => Some(
@@ -100,6 +168,9 @@ fn account(error: &(dyn Error + 'static)) -> Option<&'static str> {
 }
 
 fn provider(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(NotConfirmed::NoTerminal) = error.downcast_ref() {
+        return Some("--yes does it without a question");
+    }
     if error.is::<AnnounceError>() {
         return Some(
             "name an address that others can dial, such as --announce /ip4/203.0.113.7/tcp/47600",
@@ -117,6 +188,7 @@ fn provider(error: &(dyn Error + 'static)) -> Option<&'static str> {
         ProviderError::OtherMarket { .. } | ProviderError::OtherAccount { .. } => {
             "use another folder by --home; or let this one go by `roadstead provider reset`, which moves its key aside"
         }
+        ProviderError::NoFile { .. } => "name a file by --keystore, not a pipe",
         ProviderError::Early => "--i-know-this-is-early takes that risk",
         ProviderError::OtherEngine { .. } => {
             "go on with that engine by --engine until its jobs have ended, or end them by `roadstead provider reset`"
@@ -128,6 +200,9 @@ fn provider(error: &(dyn Error + 'static)) -> Option<&'static str> {
 fn money(error: &(dyn Error + 'static), market: Option<&Market>) -> Option<String> {
     if let Some(OpenError::NotEnoughTokens { account, deposit, .. }) = error.downcast_ref() {
         return Some(send_tokens(market, *account, &deposit.to_string()));
+    }
+    if let Some(TopUpError::NotEnoughTokens { account, amount, .. }) = error.downcast_ref() {
+        return Some(send_tokens(market, *account, &amount.to_string()));
     }
     match error.downcast_ref()? {
         WriteError::NoGas { account, .. } => Some(send_ether(market, *account)),

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::{
     MARKET_FILE, ProviderError, is_same,
-    table::facts,
     wallet::{self, Origin},
 };
 use crate::{
     arguments::{MarketFile, ProviderInit},
     context::Context,
     home::Role,
+    table::facts,
 };
 
 /// A provider that can register.

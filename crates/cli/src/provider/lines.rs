@@ -4,12 +4,7 @@ use roadstead_core::ports::WriteError;
 use roadstead_provider::ProviderEvent;
 use roadstead_types::{JobId, Token};
 
-use crate::failure::with_causes;
-
-/// The beginning of a job's id, by which people know it.
-pub(crate) fn short(job: JobId) -> String {
-    job.to_string().chars().take(10).collect()
-}
+use crate::{failure::with_causes, table::short};
 
 /// The line for an event; `None` for what is no news.
 pub(crate) fn line(event: &ProviderEvent, token: &Token) -> Option<String> {

@@ -6,10 +6,10 @@ use roadstead_journal::StateFolder;
 use roadstead_provider::{Cleared, clear_engine, clear_files, count_open, remove};
 use serde::Serialize;
 
-use super::{MARKET_FILE, ProviderError, engine, own_market, table::facts, wallet};
+use super::{MARKET_FILE, ProviderError, engine, own_market, wallet};
 use crate::{
     arguments::ProviderReset, context::Context, failure::with_causes, home::Role, output::Progress,
-    question::confirm,
+    question::confirm, table::facts,
 };
 
 /// What went, and what did not.

@@ -4,26 +4,29 @@ use std::{pin::pin, process, sync::Arc};
 
 use alloy_primitives::Address;
 use roadstead_core::ports::Engine;
+use roadstead_net::JobServer;
 use roadstead_provider::{
-    Daemon, Keys, ProviderEvent, StatusPorts, check_registered, count_living, registration, status,
-    wire,
+    Daemon, DaemonError, Keys, ProviderEvent, StatusPorts, check_registered, count_living,
+    registration, status, wire,
 };
 use roadstead_types::{JobId, Token};
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ProviderError, engine, lines, open,
     status::{Answer, Daemon as DaemonInfo, Request},
-    table::facts,
     wallet,
 };
 use crate::{
     arguments::ProviderRun,
     context::Context,
     control::{self, Replies},
+    failure::Interrupted,
     output::Progress,
     signals::Signals,
+    table::{facts, short, size},
 };
 
 /// A provider that runs.
@@ -41,7 +44,6 @@ struct Ready {
 }
 
 pub(super) async fn run(command: &ProviderRun, context: &Context) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
     let (folder, market) = open(context)?;
     if !market.devnet && !command.i_know_this_is_early {
         return Err(ProviderError::Early.into());
@@ -57,17 +59,23 @@ pub(super) async fn run(command: &ProviderRun, context: &Context) -> anyhow::Res
     let ports = wire(market.clone(), wallet, &folder, engine.clone()).await?;
     check_registered(&*ports.reader, account, &wanted).await?;
 
+    // Before this, nothing is under way that a signal would cut off.
+    let mut signals = Signals::listen()?;
     let progress = Progress::start();
     let told = Told { progress: progress.clone(), token: market.token.clone() };
     let (asked, containers) = (StatusPorts::from(&ports), count_living(&*engine).await?);
     let daemon = Daemon::new(ports, &market, keys, offer, &profile, move |event| told.hear(&event));
     let server = daemon.listen(command.offer.listen.clone()).await?;
     let listening: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    let stop = CancellationToken::new();
-    let mut running = pin!(tokio::spawn(daemon.run(stop.clone())));
     let pid = process::id();
     let info = DaemonInfo { pid, engine: choice.to_string(), listening: listening.clone() };
-    let control = control::serve(&folder, answer(asked, info))?;
+    let known = Arc::new((asked, info));
+    let control = control::serve(&folder, move |Request::Status, replies| {
+        let known = known.clone();
+        async move { answer(&known, replies).await }
+    })?;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(daemon.run(stop.clone()));
 
     let ready = Ready {
         account,
@@ -81,46 +89,48 @@ pub(super) async fn run(command: &ProviderRun, context: &Context) -> anyhow::Res
     context.print(&ready, || described(&ready))?;
     progress.wait_for("jobs are hosted; Ctrl-C ends this, and not them");
 
-    let mut is_leaving = false;
+    until_ended(running, &stop, &server, &mut signals, &progress).await?;
+    drop(control);
+    say_what_goes_on(&*engine, &progress).await;
+    Ok(())
+}
+
+/// Waits until the daemon ends, by itself or because a signal asks for it.
+async fn until_ended(
+    running: JoinHandle<Result<(), DaemonError>>,
+    stop: &CancellationToken,
+    server: &JobServer,
+    signals: &mut Signals,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let mut running = pin!(running);
     let ended = loop {
         // Cancel-safe: the daemon goes on where it was, and a signal is not lost by not being waited for.
         tokio::select! {
             ended = &mut running => break ended,
             () = signals.next() => {}
         }
-        if is_leaving {
-            anyhow::bail!("given up while the last steps were being written down");
+        if stop.is_cancelled() {
+            let what = "what was under way may not be written down; containers go on".to_owned();
+            return Err(Interrupted { what }.into());
         }
-        is_leaving = true;
         progress.wait_for("the last steps are written down; Ctrl-C gives that up");
         server.shutdown().await;
         stop.cancel();
     };
-    drop(control);
     progress.finish();
     match ended {
-        Ok(ended) => ended?,
+        Ok(ended) => Ok(ended?),
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
-    say_what_goes_on(&*engine, &progress).await;
-    Ok(())
 }
 
 /// Answers whoever asks the process that holds the folder.
-fn answer(
-    ports: StatusPorts,
-    daemon: DaemonInfo,
-) -> impl Fn(Request, Replies) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync {
-    let known = Arc::new((ports, daemon));
-    move |Request::Status, replies| {
-        let known = known.clone();
-        Box::pin(async move {
-            let (ports, daemon) = &*known;
-            match status(ports).await {
-                Ok(status) => replies.send(&Answer { daemon: daemon.clone(), status }).await,
-                Err(error) => replies.refuse(&error).await,
-            }
-        })
+async fn answer(known: &(StatusPorts, DaemonInfo), replies: Replies) {
+    let (ports, daemon) = known;
+    match status(ports).await {
+        Ok(status) => replies.send(&Answer { daemon: daemon.clone(), status }).await,
+        Err(error) => replies.refuse(&error).await,
     }
 }
 
@@ -144,7 +154,7 @@ impl Told {
 fn fetching(job: JobId, done: u64, total: Option<u64>) -> String {
     let percent = total.filter(|total| *total > 0).map(|total| done.saturating_mul(100) / total);
     let percent = percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
-    format!("{}  its image is fetched: {} MiB{percent}", lines::short(job), done >> 20)
+    format!("{}  its image is fetched: {}{percent}", short(job), size(done))
 }
 
 async fn say_what_goes_on(engine: &dyn Engine, progress: &Progress) {

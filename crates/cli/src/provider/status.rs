@@ -3,18 +3,15 @@
 use alloy_primitives::Address;
 use roadstead_journal::{FolderError, StateFolder};
 use roadstead_provider::{HostedJob, ProviderStatus, RegistryStatus, status, wire_status};
-use roadstead_types::{Market, Seconds, Token, TokenAmount};
+use roadstead_types::{Market, Token, TokenAmount};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    engine, own_market,
-    table::{facts, rows},
-    wallet,
-};
+use super::{engine, own_market, wallet};
 use crate::{
     context::Context,
     control::{self, ControlError},
     home::Role,
+    table::{facts, rows, short, span},
 };
 
 /// What the process that holds the folder can be asked.
@@ -118,7 +115,7 @@ fn ether(wei: u128) -> String {
 fn row(job: &HostedJob, token: &Token) -> [String; 9] {
     let urls: Vec<_> = job.urls.values().map(String::as_str).collect();
     [
-        super::lines::short(job.job),
+        short(job.job),
         job.phase.to_string(),
         urls.join("\n"),
         token.format(job.metered),
@@ -128,29 +125,4 @@ fn row(job: &HostedJob, token: &Token) -> [String; 9] {
         job.runway.map(span).unwrap_or_default(),
         span(job.open_for),
     ]
-}
-
-/// A span for people, in its two largest units.
-fn span(Seconds(seconds): Seconds) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_have_their_two_largest_units() {
-        for (seconds, expected) in
-            [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7_260, "2 h 1 min"), (90_000, "1 d 1 h")]
-        {
-            assert_eq!(span(Seconds(seconds)), expected);
-        }
-    }
 }

@@ -39,6 +39,9 @@ pub(super) fn take_in(folder: &StateFolder, given: &Account) -> anyhow::Result<(
         }
         return Ok((found, Origin::Found));
     }
+    if let Some(path) = given.keystore.as_ref().filter(|path| !path.is_file()) {
+        return Err(ProviderError::NoFile { path: path.clone() }.into());
+    }
     let (wallet, origin) = match given.is_named() {
         true => (given.wallet()?, Origin::Imported),
         false => (Wallet::random(), Origin::Made),

@@ -12,11 +12,12 @@ use anyhow::Context as _;
 use roadstead_core::{cost_of, rate_per_hour};
 use roadstead_publisher::{
     CastKey, Deal, Publication, Purse, SealedImage, cast_lines, find_publication, provider_key,
-    provider_profile, providers, publish, read_manifest, seal,
+    provider_profile, providers, publish, seal,
 };
 use roadstead_types::{JobId, JobPlan, Market, Resources, Seconds, TokenAmount, content};
 use serde::Serialize;
 
+use super::Manifest;
 use crate::{
     agent::{About, Door, source_of},
     arguments,
@@ -58,13 +59,13 @@ pub(super) struct Job {
 /// Seals the images and the bundle, unless the same was done before.
 pub(super) async fn prepare(
     command: &arguments::Publish,
+    (workload, folder): Manifest,
     market: &Market,
     publisher: &Publisher,
     agent: &About,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
     let Publisher { ports, keys, .. } = publisher;
-    let (workload, folder) = read_manifest(&command.file)?;
     let provider = match command.provider {
         Some(provider) => provider,
         None => only_provider(publisher, progress).await?,
@@ -164,6 +165,7 @@ struct Lines {
 pub(super) async fn print_lines(
     command: &arguments::Publish,
     context: &Context,
+    manifest: Manifest,
     market: &Market,
     purse: Purse,
     progress: &Progress,
@@ -171,7 +173,7 @@ pub(super) async fn print_lines(
     let source = source_of(&command.agent)?;
     let door = Door::find(context, market, &source).await?;
     let publisher = Publisher::open(context, market, purse, &command.store).await?;
-    let job = prepare(command, market, &publisher, door.about(), progress).await?;
+    let job = prepare(command, manifest, market, &publisher, door.about(), progress).await?;
     let Job { plan, standing, images } = job;
     let (job, terms) = (plan.key.job, &plan.terms);
     let is_adopted = terms.signer == door.about().signer;

@@ -7,6 +7,7 @@ use std::{
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use async_trait::async_trait;
+use roadstead_abi::Revert;
 use roadstead_core::{
     BlockRef, Cursor, EventBatch, JobEvent, Located, Opening,
     ports::{
@@ -34,6 +35,13 @@ struct State {
     terms: BTreeMap<JobId, Terms>,
     registry: BTreeMap<Address, RegistryEntry>,
     operators: BTreeMap<Address, Address>,
+    /// What every wallet holds, and what of it the escrow may pull.
+    tokens: TokenAmount,
+    allowance: TokenAmount,
+    /// Names of the calls that were sent.
+    calls: Vec<&'static str>,
+    /// Whether somebody else ends a job before whoever wants to.
+    is_outrun: bool,
     is_lost: bool,
     /// Whether its events make no sense.
     is_broken: bool,
@@ -89,6 +97,17 @@ impl FakeChain {
         self.mine(job, JobEvent::ToppedUp { deposit }, |slot| slot.deposit = deposit);
     }
 
+    fn pay_in(&self, job: JobId, amount: TokenAmount) -> BlockRef {
+        let deposit = {
+            let mut state = self.state();
+            assert!(state.allowance >= amount && state.tokens >= amount, "the token reverts");
+            state.allowance = state.allowance.saturating_sub(amount);
+            state.tokens = state.tokens.saturating_sub(amount);
+            state.jobs[&job].deposit.checked_add(amount).unwrap()
+        };
+        self.mine(job, JobEvent::ToppedUp { deposit }, |slot| slot.deposit = deposit)
+    }
+
     pub(crate) fn close(&self, job: JobId, paid: TokenAmount) {
         let refund = self.state().jobs[&job].deposit.saturating_sub(paid);
         self.mine(job, JobEvent::Closed { paid, refund }, |slot| {
@@ -96,10 +115,44 @@ impl FakeChain {
         });
     }
 
+    /// As somebody else's call would.
+    pub(crate) fn give_notice(&self, terms: &Terms) {
+        self.begin_close(terms);
+    }
+
     fn begin_close(&self, terms: &Terms) -> BlockRef {
         let close_at = self.now().after(terms.notice);
         let job = self.job_id(terms);
         self.mine(job, JobEvent::Closing { close_at }, |slot| slot.close_at = close_at)
+    }
+
+    fn finalize(&self, terms: &Terms) -> Result<BlockRef, WriteError> {
+        let job = self.job_id(terms);
+        let slot = self.state().jobs[&job];
+        if slot.status() != JobStatus::Closing || self.now() < slot.close_at {
+            let source = Revert::Message("too early".into());
+            return Err(WriteError::Reverted { call: "finalize", source });
+        }
+        self.close(job, slot.paid);
+        let state = self.state();
+        if state.is_outrun {
+            let source = Revert::Message("somebody was first".into());
+            return Err(WriteError::Reverted { call: "finalize", source });
+        }
+        Ok(state.blocks.last().unwrap().block)
+    }
+
+    pub(crate) fn set_tokens(&self, tokens: TokenAmount) {
+        self.state().tokens = tokens;
+    }
+
+    pub(crate) fn set_outrun(&self) {
+        self.state().is_outrun = true;
+    }
+
+    /// The calls that were sent since the last time.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.state().calls)
     }
 
     /// Takes the newest block back, and mines another branch from now on.
@@ -216,11 +269,11 @@ impl ChainReader for FakeChain {
     }
 
     async fn token_balance(&self, _: Address) -> Result<U256, ChainError> {
-        Ok(U256::ZERO)
+        Ok(self.ask("eth_call")?.tokens.into())
     }
 
     async fn token_allowance(&self, _: Address) -> Result<U256, ChainError> {
-        Ok(U256::ZERO)
+        Ok(self.ask("eth_call")?.allowance.into())
     }
 
     async fn operator(&self, account: Address) -> Result<Option<Address>, ChainError> {
@@ -231,8 +284,16 @@ impl ChainReader for FakeChain {
         Ok(U256::ZERO)
     }
 
-    async fn providers(&self, _: u64, _: u64) -> Result<Vec<(Address, RegistryEntry)>, ChainError> {
-        Ok(Vec::new())
+    async fn providers(
+        &self,
+        start: u64,
+        count: u64,
+    ) -> Result<Vec<(Address, RegistryEntry)>, ChainError> {
+        let state = self.ask("eth_call")?;
+        // The order of a registry is that of entering, and not that of the accounts.
+        let entries = state.registry.iter().rev().map(|(account, entry)| (*account, entry.clone()));
+        let (start, count) = (usize::try_from(start).unwrap(), usize::try_from(count).unwrap());
+        Ok(entries.skip(start).take(count).collect())
     }
 
     async fn registration(&self, provider: Address) -> Result<RegistryEntry, ChainError> {
@@ -241,7 +302,7 @@ impl ChainReader for FakeChain {
     }
 }
 
-/// An account that can give notice.
+/// An account that can give notice, end a job after it, and pay in.
 pub(crate) struct FakeAccount {
     pub(crate) chain: Arc<FakeChain>,
     pub(crate) account: Address,
@@ -258,12 +319,18 @@ impl ChainWriter for FakeAccount {
     }
 
     async fn submit(&self, call: Call) -> Result<Mined, WriteError> {
-        match call {
-            Call::BeginClose(terms) => {
-                let block = self.chain.begin_close(&terms);
-                Ok(Mined { transaction: B256::ZERO, block })
+        self.chain.state().calls.push(call.name());
+        let block = match call {
+            Call::BeginClose(terms) => self.chain.begin_close(&terms),
+            Call::Finalize(terms) => self.chain.finalize(&terms)?,
+            Call::Approve { amount } => {
+                let mut state = self.chain.state();
+                state.allowance = amount;
+                state.blocks.last().unwrap().block
             }
+            Call::TopUp { job, amount } => self.chain.pay_in(job, amount),
             call => panic!("{} was not expected", call.name()),
-        }
+        };
+        Ok(Mined { transaction: B256::ZERO, block })
     }
 }

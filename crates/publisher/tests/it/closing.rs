@@ -212,6 +212,30 @@ async fn a_provider_out_of_reach_is_given_notice_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_notice_whoever_closes_ends_the_job() {
+    for is_outrun in [false, true] {
+        let (world, place) = world().await;
+        place.host.set_up(false);
+        let (closed, _) = leave(&world.publisher(), &place.plan.terms).await;
+        let Ok(Closed::NoticeRuns { close_at, .. }) = closed else { panic!("{closed:?}") };
+        // Before its end nothing is sent.
+        let early = leave(&world.publisher(), &place.plan.terms).await.0;
+        assert!(matches!(early, Ok(Closed::NoticeRuns { .. })), "{early:?}");
+        assert_eq!(world.chain.calls(), ["beginClose"]);
+
+        sleep(Duration::from(close_at.since(world.chain.now()))).await;
+        if is_outrun {
+            world.chain.set_outrun();
+        }
+        let (closed, told) = leave(&world.publisher(), &place.plan.terms).await;
+        let (job, paid, refund) = (place.job, amount(0), amount(1_000));
+        assert_eq!(closed.unwrap(), Closed::Closed { job, paid, refund, how: Ending::Notice });
+        assert!(told.is_empty(), "{told:?}");
+        assert_eq!(world.chain.calls(), ["finalize"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_never_was_cannot_be_closed() {
     let (world, place) = world().await;
     let never = Terms { salt: 99, ..place.plan.terms };

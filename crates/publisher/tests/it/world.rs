@@ -162,9 +162,8 @@ impl World {
         place
     }
 
-    pub(crate) fn start(&self) -> Running {
-        let stop = CancellationToken::new();
-        let ports = AgentPorts {
+    pub(crate) fn agent_ports(&self) -> AgentPorts {
+        AgentPorts {
             events: self.chain.clone(),
             reader: self.chain.clone(),
             poll_interval: Duration::from_secs(1),
@@ -173,7 +172,12 @@ impl World {
             signer: Arc::new(Pen { wallet: wallet(2), traps: self.link.traps.clone() }),
             domain: DOMAIN,
             from_block: 0,
-        };
+        }
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        let stop = CancellationToken::new();
+        let ports = self.agent_ports();
         let (sender, events) = mpsc::channel(4_096);
         let agent = Agent::new(ports, self.limits, move |event| {
             let sent = sender.try_send(event);
