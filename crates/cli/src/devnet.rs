@@ -1,10 +1,6 @@
 //! `roadstead devnet`: a local market that runs until somebody ends it.
 
-use std::{
-    fmt::{self, Write},
-    path::Path,
-    pin::pin,
-};
+use std::{fmt, path::Path, pin::pin};
 
 use roadstead_devnet::{
     AnvilError, ChainChoice, ChainStartError, Devnet, DevnetConfig, DevnetError, DevnetReport,
@@ -104,7 +100,7 @@ impl fmt::Display for Ready<'_> {
         line("registry", contracts.registry.to_string())?;
         line("payment", contracts.payment.to_string())?;
         line("token", contracts.token.to_string())?;
-        write!(formatter, "\nIt runs until Ctrl-C. In other terminals:\n")?;
+        formatter.write_str("\nIt runs until Ctrl-C. In other terminals:")?;
 
         let home = self.home.map(|home| format!(" --home {}", quoted(home))).unwrap_or_default();
         let market = quoted(&files.market);
@@ -130,11 +126,10 @@ impl fmt::Display for Ready<'_> {
                 ],
             ),
         ] {
-            write!(formatter, "\n# {who}")?;
+            write!(formatter, "\n\n# {who}")?;
             for command in commands {
                 write!(formatter, "\nroadstead{home} {command}")?;
             }
-            formatter.write_char('\n')?;
         }
         Ok(())
     }

@@ -7,33 +7,23 @@ mod config;
 mod inspect;
 mod survey;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use roadstead_core::ports::ContentStore;
-use roadstead_devnet::StoreChoice;
 use roadstead_image::{OciImage, Platform, ReadError, SealCounts, SealOptions, SealProgress, seal};
-use roadstead_journal::StateFolder;
 use roadstead_publisher::{Keys, SealedImage};
-use roadstead_store::{EmbeddedStore, KuboStore};
 use tokio::task::spawn_blocking;
 
 pub(crate) use survey::SurveyError;
 
 use crate::{
-    agent::BLOCKS,
     arguments::{self, ImageCommand, SealImage},
     context::Context,
     home::Role,
     output::Progress,
+    publisher::open_store,
     table::{facts, size},
 };
-
-/// Where a Kubo daemon answers that its user has left as it is.
-const KUBO: &str = "http://127.0.0.1:5001";
 
 pub(crate) async fn run(command: arguments::Image, context: &Context) -> anyhow::Result<()> {
     match command.command {
@@ -94,21 +84,4 @@ async fn read(path: PathBuf) -> anyhow::Result<OciImage> {
         ReadError::NotAnImage { .. } | ReadError::Io { .. } => error.into(),
         error => anyhow::Error::new(error).context(format!("the image {shown} cannot be used")),
     })
-}
-
-fn open_store(folder: &StateFolder, choice: &StoreChoice) -> anyhow::Result<Arc<dyn ContentStore>> {
-    const UNUSABLE: &str = "the content store cannot be used";
-    let kubo = |url| Ok(Arc::new(KuboStore::new(url).context(UNUSABLE)?) as Arc<dyn ContentStore>);
-    match choice {
-        StoreChoice::Embedded => {
-            let store = EmbeddedStore::open(blocks(folder.path())).context(UNUSABLE)?;
-            Ok(Arc::new(store))
-        }
-        StoreChoice::Kubo => kubo(KUBO),
-        StoreChoice::Url(url) => kubo(url),
-    }
-}
-
-fn blocks(folder: &Path) -> PathBuf {
-    folder.join(BLOCKS)
 }

@@ -161,8 +161,7 @@ impl Publishing<'_> {
         let Self { command, context, market, door, progress, .. } = *self;
         let publisher = Publisher::open(context, market, purse, &command.store).await?;
         let about = door.about();
-        let job =
-            prepare::prepare(command, manifest, market, &publisher, about, progress).await?;
+        let job = prepare::prepare(command, manifest, market, &publisher, about, progress).await?;
         let Job { plan, standing, images } = job;
         let job = plan.key.job;
         // Before it is opened: nobody else could accept its bills.

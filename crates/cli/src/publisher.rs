@@ -34,27 +34,37 @@ impl Publisher {
     ) -> anyhow::Result<Self> {
         let folder = context.home.lock(Role::Publisher)?;
         let keys = Keys::load_or_create(&folder)?;
-        let (store, source) = open_store(&folder, store).await?;
+        let source = gateway_of(store).await?;
+        let store = open_store(&folder, store)?;
         let ports = wire(market.clone(), purse, store, &folder, &keys).await;
         let ports = ports.context("the publisher cannot work")?;
         Ok(Self { ports, keys, source, _folder: folder })
     }
 }
 
-/// The store, and the gateway that it has besides the agent's.
-async fn open_store(
+/// The store that was chosen, for the publisher of this folder.
+pub(crate) fn open_store(
     folder: &StateFolder,
     choice: &StoreChoice,
-) -> anyhow::Result<(Arc<dyn ContentStore>, Option<String>)> {
-    let url = match choice {
-        StoreChoice::Embedded => {
-            let store = EmbeddedStore::open(folder.path().join(BLOCKS));
-            return Ok((Arc::new(store.context("the content store cannot be used")?), None));
-        }
-        StoreChoice::Kubo => KUBO,
-        StoreChoice::Url(url) => url,
-    };
-    let store = KuboStore::new(url).context("the content store cannot be used")?;
-    let gateway = store.gateway().await.context("the gateway of the content store is not known")?;
-    Ok((Arc::new(store), Some(gateway)))
+) -> anyhow::Result<Arc<dyn ContentStore>> {
+    const UNUSABLE: &str = "the content store cannot be used";
+    Ok(match kubo_address(choice) {
+        Some(url) => Arc::new(KuboStore::new(url).context(UNUSABLE)?),
+        None => Arc::new(EmbeddedStore::open(folder.path().join(BLOCKS)).context(UNUSABLE)?),
+    })
+}
+
+/// The gateway that a store has besides the agent's.
+async fn gateway_of(choice: &StoreChoice) -> anyhow::Result<Option<String>> {
+    let Some(url) = kubo_address(choice) else { return Ok(None) };
+    let gateway = KuboStore::new(url)?.gateway().await;
+    Ok(Some(gateway.context("the gateway of the content store is not known")?))
+}
+
+fn kubo_address(choice: &StoreChoice) -> Option<&str> {
+    match choice {
+        StoreChoice::Embedded => None,
+        StoreChoice::Kubo => Some(KUBO),
+        StoreChoice::Url(url) => Some(url),
+    }
 }

@@ -16,7 +16,7 @@ pub struct JobSummary {
     pub plan: JobPlan,
     /// Where it stands on chain.
     pub status: JobStatus,
-    /// All that was ever put in, in token base units.
+    /// All that was ever put in, in token base units; what was paid once it is closed, for the contract keeps no more.
     pub deposit: TokenAmount,
     /// All that was paid, in token base units.
     pub paid: TokenAmount,

@@ -105,10 +105,14 @@ fn publishing(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return Some("`roadstead providers` lists them with their prices");
     }
     if error.is::<NoSource>() {
-        return Some("name by --source where providers reach the gateway, or give it a port by --gateway");
+        return Some(
+            "name by --source where providers reach the gateway, or give it a port by --gateway",
+        );
     }
     if error.is::<AnotherMarket>() {
-        return Some("name that market's file by --market, or end that agent and start one for this market");
+        return Some(
+            "name that market's file by --market, or end that agent and start one for this market",
+        );
     }
     if let Some(NoAnswer::Refused { .. } | NoAnswer::Over { .. }) = error.downcast_ref() {
         return Some(

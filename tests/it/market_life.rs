@@ -1,0 +1,284 @@
+//! A market as people use it: devnet, provider, agent and publisher as processes of their own.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use roadstead_devnet::service;
+use serde_json::Value;
+
+use crate::{
+    command::{Roadstead, json, standard_error},
+    process::Process,
+};
+
+/// More than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two looks at something that changes by itself.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The processes of a market, in one home folder.
+struct Life {
+    roadstead: Roadstead,
+    devnet: Process,
+    provider: Process,
+    files: Value,
+    accounts: Value,
+}
+
+impl Life {
+    fn start(chain: &str, engine: &str) -> Self {
+        let roadstead = Roadstead::new();
+        let mut devnet =
+            Process::start(&roadstead, &["devnet", "--chain", chain, "--port", "0", "--json"]);
+        let report = devnet.report();
+        let (files, accounts) = (report["files"].clone(), report["accounts"].clone());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Prices at which seconds can be seen on the bill.
+        let settings = format!(
+            "[provider]\nlisten = '/ip4/127.0.0.1/tcp/{port}'\nengine = '{engine}'\nprice-cpu = '10'\nprice-memory = '50'\n"
+        );
+        fs::write(roadstead.home().join("roadstead.toml"), settings).unwrap();
+        let key = text(&files["provider_key"]);
+        succeed(&roadstead, &["provider", "init", "--key-file", &key]);
+        succeed(&roadstead, &["provider", "register"]);
+        let provider = run_provider(&roadstead);
+        Self { roadstead, devnet, provider, files, accounts }
+    }
+
+    fn agent(&self) -> Process {
+        let mut agent =
+            Process::start(&self.roadstead, &["agent", "--gateway", "127.0.0.1:0", "--json"]);
+        agent.report();
+        agent
+    }
+
+    /// A manifest whose image is the service of the demonstration.
+    fn manifest(&self) -> String {
+        let folder = self.roadstead.home().join("workload");
+        fs::create_dir_all(&folder).unwrap();
+        service::pack(&folder.join("hello")).unwrap();
+        let path = folder.join("workload.yaml");
+        let text = "version: 1\nname: hello\ncontainers:\n  - image: ./hello\n    ports: [8080]\n";
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn publisher_key(&self) -> String {
+        text(&self.files["publisher_key"])
+    }
+
+    fn job(&self, job: &str) -> Value {
+        succeed(&self.roadstead, &["job", "show", job])
+    }
+
+    /// Waits until a job is as it should be.
+    fn until(&self, job: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.job(job);
+            if is_so(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < end, "{what} in vain: {seen}");
+            sleep(LOOK);
+        }
+    }
+
+    fn until_receipts(&self, job: &str, more: u64) {
+        let before = number(&self.job(job)["receipts"]);
+        self.until(job, "more receipts are waited for", |job| {
+            number(&job["receipts"]) >= before + more
+        });
+    }
+}
+
+fn run_provider(roadstead: &Roadstead) -> Process {
+    let mut provider = Process::start(roadstead, &["provider", "run", "--json"]);
+    provider.report();
+    provider
+}
+
+/// Runs a command that must succeed, and returns what it reports.
+fn succeed(roadstead: &Roadstead, arguments: &[&str]) -> Value {
+    let output = roadstead.run(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", standard_error(&output));
+    json(&output)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// What the service of the demonstration answers at once, if it does. Where nobody has its address any more, whatever
+/// stands behind this machine's gateway may answer in its place.
+fn get(url: &str) -> Option<String> {
+    let address = url.strip_prefix("http://")?.parse().ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, LOOK).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    (answer.starts_with("HTTP/1.") && answer.contains(" 200 ")).then_some(answer)
+}
+
+#[test]
+fn four_processes_lose_nothing_when_they_are_killed() {
+    for (chain, engine) in [("embedded", "embedded"), ("anvil", "docker")] {
+        let mut life = Life::start(chain, engine);
+        let agent = life.agent();
+        let (manifest, key) = (life.manifest(), life.publisher_key());
+        let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
+        let published = succeed(&life.roadstead, &publish);
+        let (job, url) = (text(&published["job"]), text(&published["url"]));
+        assert_eq!(published["http_status"], 200, "{published}");
+        assert_eq!(published["is_agent"], false, "{published}");
+        life.until_receipts(&job, 2);
+
+        // The provider dies: its container goes on, and the next one adopts it.
+        life.provider.kill();
+        assert!(get(&url).is_some(), "{engine}: the container outlives its provider");
+        life.provider = run_provider(&life.roadstead);
+        life.until_receipts(&job, 2);
+        assert!(get(&url).is_some(), "{engine}: the container was adopted");
+
+        // The agent dies and stays away for more than five intervals: the container is frozen, and then runs on.
+        agent.kill();
+        life.provider.until("frozen");
+        let agent = life.agent();
+        life.provider.until("runs again");
+        life.until_receipts(&job, 2);
+
+        // Published once more, it is the same job.
+        let again = succeed(&life.roadstead, &publish);
+        assert_eq!((&again["job"], &again["transaction"]), (&published["job"], &Value::Null));
+
+        let added = succeed(&life.roadstead, &["job", "topup", &job, "1.5", "--key-file", &key]);
+        let deposit = number(&added["deposit"]);
+        assert_eq!(deposit, number(&published["deposit"]) + 1_500_000);
+        let closed = succeed(&life.roadstead, &["job", "close", &job, "--key-file", &key]);
+        let (paid, refund) = (number(&closed["paid"]), number(&closed["refund"]));
+        assert!(paid > 0 && paid + refund == deposit, "{closed}");
+        let withdrawn = succeed(&life.roadstead, &["withdraw", "--key-file", &key]);
+        assert_eq!(number(&withdrawn["amount"]), refund);
+        let bill = succeed(&life.roadstead, &["bill", "verify", &job]);
+        assert_eq!(number(&bill["paid"]), paid);
+        assert_eq!(number(&bill["due"]), paid, "one voucher paid for all of it");
+
+        let end = Instant::now() + PATIENCE;
+        while get(&url).is_some() {
+            assert!(Instant::now() < end, "{engine}: the container is still there");
+            sleep(LOOK);
+        }
+        let status = succeed(&life.roadstead, &["provider", "status"]);
+        let is_closed = |job: &Value| job["phase"] == "closed";
+        assert!(status["jobs"].as_array().unwrap().iter().all(is_closed), "{status}");
+        for process in [agent, life.provider, life.devnet] {
+            let (status, said) = process.interrupt();
+            assert_eq!(status, 0, "{said}");
+        }
+    }
+}
+
+#[test]
+fn whoever_publishes_without_an_agent_is_the_agent() {
+    let life = Life::start("embedded", "embedded");
+    let (manifest, key) = (life.manifest(), life.publisher_key());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
+    let own = ["--gateway", "127.0.0.1:0", "--json"];
+    let mut publisher = Process::start(&life.roadstead, &[&publish[..], &own].concat());
+    let published = publisher.report();
+    assert_eq!(published["is_agent"], true, "{published}");
+    let (job, url) = (text(&published["job"]), text(&published["url"]));
+    publisher.until("receipt 2 is right");
+    let (status, said) = publisher.interrupt();
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("the job runs on") && said.contains("roadstead agent"), "{said}");
+    assert!(get(&url).is_some());
+
+    let agent = life.agent();
+    life.until_receipts(&job, 1);
+    let closed = succeed(&life.roadstead, &["job", "close", &job, "--key-file", &key]);
+    assert_eq!(closed["status"], "closed", "{closed}");
+    // What is over is not found again: the same manifest is a new job.
+    let another = succeed(&life.roadstead, &publish);
+    assert_ne!(another["job"], published["job"]);
+    let second = text(&another["job"]);
+    succeed(&life.roadstead, &["job", "close", &second, "--key-file", &key]);
+    drop(agent);
+}
+
+#[test]
+fn what_is_interrupted_is_opened_once() {
+    let life = Life::start("embedded", "embedded");
+    let _agent = life.agent();
+    let (manifest, key) = (life.manifest(), life.publisher_key());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
+    for said in ["is the only one", "Sealed image", "Job 0x", "The container runs"] {
+        let mut publisher = Process::start(&life.roadstead, &publish);
+        publisher.until(said);
+        publisher.kill();
+    }
+    let published = succeed(&life.roadstead, &publish);
+    assert_eq!(published["http_status"], 200, "{published}");
+    let jobs = succeed(&life.roadstead, &["jobs"]);
+    assert_eq!(jobs["agent"]["is_running"], true, "{jobs}");
+    let open = |job: &&Value| job["status"] == "open";
+    let open: Vec<_> = jobs["jobs"].as_array().unwrap().iter().filter(open).collect();
+    assert_eq!(open.len(), 1, "{jobs}");
+    let job = text(&published["job"]);
+    succeed(&life.roadstead, &["job", "close", &job, "--key-file", &key]);
+}
+
+#[test]
+fn a_prepared_job_is_opened_by_cast_alone() {
+    let life = Life::start("embedded", "embedded");
+    let (manifest, publisher) = (life.manifest(), text(&life.accounts["publisher"]));
+    // The agent is another one than the one of the folder in which the job is prepared.
+    let elsewhere = Roadstead::new();
+    let market = text(&life.files["market"]);
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let own = ["agent", "--market", &market, "--gateway", &gateway, "--json"];
+    let mut agent = Process::start(&life.roadstead, &own);
+    let signer = text(&agent.report()["signer"]);
+    let blocks = life.roadstead.home().join("publisher");
+    let prepare = ["publish", "-f", &manifest, "--market", &market, "--interval", "2s"];
+    let plan: PathBuf = elsewhere.home().join("job.plan.json");
+    let foreign = ["--prepare", "--publisher", &publisher, "--signer", &signer];
+    let written = ["--plan", plan.to_str().unwrap(), "--gateway", &gateway];
+    let arguments = [&prepare[..], &foreign, &written].concat();
+    let prepared = succeed(&elsewhere, &arguments);
+    assert_eq!(prepared["is_adopted"], false, "{prepared}");
+    // The agent serves the blocks of its own home, so they are brought there.
+    let from = elsewhere.home().join("publisher");
+    let copied = Command::new("cp").arg("-r").args([&from, &blocks]).status().unwrap();
+    assert!(copied.success());
+    succeed(&life.roadstead, &["agent", "adopt", plan.to_str().unwrap()]);
+
+    let key = fs::read_to_string(text(&life.files["publisher_key"])).unwrap();
+    for line in prepared["lines"].as_array().unwrap() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line.as_str().unwrap()]).env("PUBLISHER_KEY", &key);
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", standard_error(&output));
+    }
+    let job = text(&prepared["job"]);
+    let seen = life.until(&job, "it is to run", |job| {
+        job["phase"].to_string().contains("running") && number(&job["receipts"]) >= 1
+    });
+    assert!(get(seen["urls"]["8080"].as_str().unwrap()).is_some(), "{seen}");
+    let key = life.publisher_key();
+    succeed(&life.roadstead, &["job", "close", &job, "--key-file", &key]);
+    drop(agent);
+}
