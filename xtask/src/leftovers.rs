@@ -1,10 +1,10 @@
-//! What a test run must not leave behind: containers, mounts, control groups, network namespaces and
-//! processes.
+//! What a test run must not leave behind: mounts, control groups, network namespaces, processes, and the
+//! containers, networks and images of engines on Docker.
 //!
-//! `script/test` exports [`RUN_VARIABLE`] with a name of its own to the tests. Processes are known by it,
-//! containers by their label `roadstead.test` (whose value is that name, or any that names no run). Mounts,
-//! control groups and namespaces carry no mark but a name that starts with `roadstead`. So what was there before
-//! the run is remembered and not counted, containers included.
+//! `script/test` exports [`RUN_VARIABLE`] with a name of its own to the tests. Processes are known by it. Mounts,
+//! control groups and namespaces carry no mark but a name that starts with `roadstead`; what Docker has carries
+//! the label `roadstead.engine`, whose value names an engine. So what was there before the run is remembered and
+//! not counted.
 //!
 //! A look that fails is an error, never an empty answer.
 
@@ -22,8 +22,15 @@ use anyhow::{Context, Result, bail, ensure};
 /// Marks all processes of one run of `script/test`.
 const RUN_VARIABLE: &str = "ROADSTEAD_TEST_RUN";
 
-/// Label of the containers that tests make; its value is the run's name.
-const LABEL: &str = "roadstead.test";
+/// Label of whatever an engine makes on Docker.
+const LABEL: &str = "roadstead.engine";
+
+/// Kinds of that, and how docker lists them: an id and a name in each line.
+const ON_DOCKER: [(&str, &[&str]); 3] = [
+    ("container", &["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}}"]),
+    ("network", &["network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"]),
+    ("image", &["images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]),
+];
 
 /// What our mounts, control groups and network namespaces are called.
 const PREFIX: &str = "roadstead";
@@ -34,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Writes down what is there before a run.
 pub(crate) fn remember(file: &Path) -> Result<String> {
     let mut lines: Vec<String> = unmarked()?.into_iter().collect();
-    lines.extend(containers()?.unwrap_or_default().iter().map(Container::line));
+    lines.extend(on_docker()?.unwrap_or_default());
     fs::write(file, lines.join("\n")).with_context(|| format!("writing {}", file.display()))?;
     let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
     Ok(format!("leftovers: {} were there before{list}", lines.len()))
@@ -54,11 +61,11 @@ pub(crate) fn check(run: &str, before: Option<&Path>) -> Result<String> {
     let start = Instant::now();
     loop {
         let mut left: Vec<String> = unmarked()?.difference(&before).cloned().collect();
-        let containers = containers()?;
-        left.extend(of_run(containers.as_deref().unwrap_or_default(), run, &before));
+        let on_docker = on_docker()?;
+        left.extend(on_docker.iter().flatten().filter(|line| !before.contains(*line)).cloned());
         left.extend(processes(run)?);
         if left.is_empty() {
-            let note = if containers.is_some() { "" } else { NO_DOCKER };
+            let note = if on_docker.is_some() { "" } else { NO_DOCKER };
             return Ok(format!("leftovers: none{note}"));
         }
         if start.elapsed() > PATIENCE {
@@ -68,7 +75,7 @@ pub(crate) fn check(run: &str, before: Option<&Path>) -> Result<String> {
     }
 }
 
-const NO_DOCKER: &str = " (there is no docker here, so there are no containers)";
+const NO_DOCKER: &str = " (there is no docker here, so nothing is on it)";
 
 /// Mounts, control groups and network namespaces with our prefix.
 fn unmarked() -> Result<BTreeSet<String>> {
@@ -121,64 +128,32 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// A container that some test made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Container {
-    id: String,
-    name: String,
-    label: String,
-}
-
-impl Container {
-    /// A line `id name label`, as [`containers`] asks for it; the label may be empty.
-    fn parse(line: &str) -> Result<Self> {
-        let mut parts = line.splitn(3, ' ').map(str::to_owned);
-        let (Some(id), Some(name)) = (parts.next(), parts.next()) else {
-            bail!("docker ps printed {line:?}");
-        };
-        Ok(Self { id, name, label: parts.next().unwrap_or_default() })
+/// What engines have on Docker: a name may come again, an id does not. Nothing where there is no docker at all.
+fn on_docker() -> Result<Option<Vec<String>>> {
+    let mut found = Vec::new();
+    for (kind, list) in ON_DOCKER {
+        let mut command = Command::new("docker");
+        command.args(list).args(["--filter", &format!("label={LABEL}")]);
+        let Some(lines) = listed(&mut command)? else { return Ok(None) };
+        found.extend(lines.iter().map(|line| format!("{kind} {line}")));
     }
-
-    /// How it is reported, and remembered: a name may come again, an id does not.
-    fn line(&self) -> String {
-        format!("container {} {} {}", self.id, self.name, self.label)
-    }
+    Ok(Some(found))
 }
 
-/// The containers of all runs; nothing where there is no docker at all.
-fn containers() -> Result<Option<Vec<Container>>> {
-    let format = format!("{{{{.ID}}}} {{{{.Names}}}} {{{{.Label \"{LABEL}\"}}}}");
-    let label = format!("label={LABEL}");
-    let mut ps = Command::new("docker");
-    ps.args(["ps", "--all", "--no-trunc", "--filter", &label, "--format", &format]);
-    listed(&mut ps)
-}
-
-/// What `ps` lists; nothing where there is no such program.
-fn listed(ps: &mut Command) -> Result<Option<Vec<Container>>> {
-    let output = match ps.output() {
+/// The lines that a command prints; nothing where there is no such program.
+fn listed(command: &mut Command) -> Result<Option<Vec<String>>> {
+    let output = match command.output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        output => output.context("docker ps does not start")?,
+        output => output.context("docker does not start")?,
     };
     ensure!(
         output.status.success(),
-        "docker ps failed ({}): {}",
+        "docker failed ({}): {}",
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let text = String::from_utf8(output.stdout).context("docker ps")?;
-    text.lines().map(Container::parse).collect::<Result<_>>().map(Some)
-}
-
-/// The lines of those that are of this run and not from before it. A label that names no other run counts as
-/// this one's.
-fn of_run(containers: &[Container], run: &str, before: &BTreeSet<String>) -> Vec<String> {
-    containers
-        .iter()
-        .filter(|container| container.label == run || !container.label.starts_with("run-"))
-        .map(Container::line)
-        .filter(|line| !before.contains(line))
-        .collect()
+    let text = String::from_utf8(output.stdout).context("docker printed no text")?;
+    Ok(Some(text.lines().map(str::to_owned).collect()))
 }
 
 /// Processes that carry the mark of this run, without this one and those it was started by.
@@ -251,22 +226,26 @@ mod tests {
     }
 
     #[test]
-    fn containers_of_other_runs_and_from_before_are_left_alone() {
-        let text = "a1 one run-1\nb2 two run-2\nc3 three \nd4 four yes\ne5 five\n";
-        let containers: Vec<_> = text.lines().map(|line| Container::parse(line).unwrap()).collect();
-        let before = BTreeSet::from(["container d4 four yes".to_owned()]);
-        assert_eq!(
-            of_run(&containers, "run-1", &before),
-            ["container a1 one run-1", "container c3 three ", "container e5 five "]
-        );
-        assert!(Container::parse("alone").is_err());
+    fn what_an_engine_has_on_docker_is_found() {
+        let name = format!("roadstead-unit-{}", process::id());
+        let docker = |arguments: &[&str]| {
+            let output = Command::new("docker").args(arguments).output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "script/setup starts Docker's daemon: {errors}");
+        };
+        docker(&["network", "create", "--internal", "--label", "roadstead.engine=unit", &name]);
+        let found = on_docker();
+        docker(&["network", "rm", &name]);
+        let is_it = |line: &String| line.starts_with("network ") && line.ends_with(&name);
+        assert!(found.unwrap().unwrap().iter().any(is_it));
+        assert!(!on_docker().unwrap().unwrap().iter().any(is_it));
     }
 
     #[test]
     fn an_engine_that_does_not_answer_is_an_error_and_none_at_all_is_not() {
         let shell = |script: &str| listed(Command::new("sh").args(["-c", script]));
-        assert_eq!(shell("echo a1 one run-1").unwrap().unwrap().len(), 1);
-        let error = shell("echo a1 one run-1; echo no daemon >&2; exit 1").unwrap_err();
+        assert_eq!(shell("echo a1 one").unwrap().unwrap(), ["a1 one"]);
+        let error = shell("echo a1 one; echo no daemon >&2; exit 1").unwrap_err();
         assert!(error.to_string().ends_with(": no daemon"), "{error}");
         assert_eq!(listed(&mut Command::new("/nowhere/docker")).unwrap(), None);
     }

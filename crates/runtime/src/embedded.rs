@@ -5,18 +5,15 @@
 //! the folder later finds everything there. No library that makes containers is called from the engine's process.
 
 mod control_group;
-mod files;
-mod image;
 mod images;
 mod instances;
 mod launch;
-mod layer;
-mod locks;
+pub(crate) mod layer;
 mod order;
 mod process;
 mod run;
 pub mod shim;
-mod sys;
+pub(crate) mod sys;
 
 use std::{collections::BTreeSet, error::Error, fs, path::PathBuf, sync::Arc};
 
@@ -28,7 +25,10 @@ use roadstead_core::ports::{
 use roadstead_types::{ImageKey, InstanceId};
 use rustix::process::geteuid;
 
-use files::{failed, make_folder};
+use crate::{
+    files::{failed, make_folder, remove_folder},
+    work::{blocking, engine_failed},
+};
 use images::Images;
 use instances::Instances;
 use launch::launch;
@@ -84,7 +84,7 @@ impl EmbeddedEngine {
         let probe = folder.join("new").join("probe");
         make_folder(&probe).map_err(opening())?;
         launch(&executable, Task::Probe, &probe, None).map_err(unusable)?;
-        files::remove_folder(&probe).map_err(opening())?;
+        remove_folder(&probe).map_err(opening())?;
         let instances = Instances::open(&folder, executable, Arc::clone(&images))?;
         Ok(Self { images, instances: Arc::new(instances) })
     }
@@ -167,18 +167,4 @@ fn unusable(error: EngineError) -> EngineError {
         cause = error.source();
     }
     EngineError::Unusable { reason }
-}
-
-/// Turns an error of `operation` into an [`EngineError`] after which trying again may help.
-fn engine_failed<E: Into<Box<dyn Error + Send + Sync>>>(
-    operation: &'static str,
-) -> impl FnOnce(E) -> EngineError {
-    move |source| EngineError::Failed { operation, source: source.into() }
-}
-
-/// Runs what blocks in a thread where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.map_err(engine_failed("working in the background"))
 }

@@ -4,13 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use roadstead_core::ports::{FreezeReason, Phase};
 use rustix::process::{Signal, kill_process};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    fixture::{address, container_of, with_engine},
+    fixture::{Fixture, address, container_of, with_embedded, with_engine},
     image::TestImage,
 };
 
@@ -20,21 +17,21 @@ fn a_new_engine_finds_the_instance_and_what_it_used() {
         let mut spec = fixture.script(&TestImage::busybox(), "nc -ll -p 80 -e cat").await;
         container_of(&mut spec).ports = vec![80];
         let before = fixture.engine().apply(&spec).await.unwrap();
-        echo(address(&before)).await;
+        echo(fixture, address(&before)).await;
         let usage = fixture.engine().usage(&spec.id).await.unwrap();
         fixture.reopen().await;
         assert_eq!(fixture.engine().instances().await.unwrap(), [spec.id]);
         assert_eq!(fixture.observe(&spec.id).await, before);
         assert_eq!(fixture.engine().apply(&spec).await.unwrap(), before);
         let after = fixture.engine().usage(&spec.id).await.unwrap();
-        assert_eq!((after.network_in, after.network_out), (Some(5), Some(5)));
+        fixture.assert_network(after, 5, 5);
         assert!(after.cpu >= usage.cpu);
-        echo(address(&before)).await;
+        echo(fixture, address(&before)).await;
     });
 }
 
-async fn echo(at: std::net::SocketAddr) {
-    let mut stream = TcpStream::connect(at).await.unwrap();
+async fn echo(fixture: &Fixture, at: std::net::SocketAddr) {
+    let mut stream = fixture.connect(at).await;
     stream.write_all(b"hello").await.unwrap();
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).await.unwrap();
@@ -58,7 +55,7 @@ fn a_reason_that_was_only_written_down_is_obeyed() {
     with_engine(async |fixture| {
         let id = fixture.start("sleep 600").await;
         // The engine writes reasons first; so a crash leaves them without the deed.
-        let path = fixture.folder().join(format!("instances/{id}/reasons.json"));
+        let path = fixture.reasons_file(&id);
         fixture.engine().freeze(&id, &[FreezeReason::Debt].into()).await.unwrap();
         let reasons = std::fs::read(&path).unwrap();
         fixture.engine().freeze(&id, &BTreeSet::new()).await.unwrap();
@@ -70,18 +67,18 @@ fn a_reason_that_was_only_written_down_is_obeyed() {
 
 #[test]
 fn an_instance_goes_on_without_its_shim_and_gets_a_new_one() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let script = "trap 'echo asked; exit 5' TERM; echo ready; nc -ll -p 80 -e cat & \
                       while :; do sleep 0.05; done";
         let mut spec = fixture.script(&TestImage::busybox(), script).await;
         container_of(&mut spec).ports = vec![80];
         let before = fixture.engine().apply(&spec).await.unwrap();
-        echo(address(&before)).await;
+        echo(fixture, address(&before)).await;
         fixture.says(&spec.id, "ready").await;
         fixture.kill_shim().await;
         assert_eq!(fixture.observe(&spec.id).await, before, "at the same address");
         assert_eq!(fixture.shims().len(), 1);
-        echo(address(&before)).await;
+        echo(fixture, address(&before)).await;
         let usage = fixture.engine().usage(&spec.id).await.unwrap();
         assert_eq!((usage.network_in, usage.network_out), (Some(10), Some(10)));
         assert_eq!(fixture.said(&spec.id).await, "ready\n");
@@ -90,7 +87,7 @@ fn an_instance_goes_on_without_its_shim_and_gets_a_new_one() {
 
 #[test]
 fn how_it_ended_is_known_where_the_kernel_can_tell() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let id = fixture
             .start("echo ready; while ! test -e /srv/end; do sleep 0.05; done; exit 9")
             .await;
@@ -110,7 +107,7 @@ fn how_it_ended_is_known_where_the_kernel_can_tell() {
 
 #[test]
 fn an_instance_that_ended_without_its_shim_has_its_last_readings() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let burn = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo done; sleep 600";
         let id = fixture.start(burn).await;
         fixture.says(&id, "done").await;
@@ -128,7 +125,7 @@ fn an_instance_that_ended_without_its_shim_has_its_last_readings() {
 
 #[test]
 fn an_instance_without_a_shim_is_removed_like_any_other() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let id = fixture.start("echo ready; sleep 600").await;
         fixture.says(&id, "ready").await;
         fixture.engine().freeze(&id, &[FreezeReason::Idle].into()).await.unwrap();
@@ -140,7 +137,7 @@ fn an_instance_without_a_shim_is_removed_like_any_other() {
 
 #[test]
 fn a_start_that_was_killed_leaves_nothing_behind() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         // Killed at whatever point it has come to, again and again; the same points each time.
         let mut random = 0x5eed_u64;
         for round in 0..16 {

@@ -12,15 +12,15 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 use roadstead_core::ports::{
-    Engine, EngineError, InstanceSpec, Limits, Network, Observation, Phase,
+    Engine, EngineError, InstanceSpec, Limits, Network, Observation, Phase, Usage,
 };
-use roadstead_runtime::EmbeddedEngine;
+use roadstead_runtime::{DockerEngine, EmbeddedEngine};
 use roadstead_types::{Container, InstanceId, JobId, Seconds};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{net::TcpStream, runtime::Runtime};
 
-use super::image::TestImage;
+use super::{dockerd, image::TestImage};
 use crate::command::binary;
 
 /// More than anything takes on a busy machine.
@@ -29,23 +29,58 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The publisher of the tests' images.
 pub(super) const TENANT: Address = Address::repeat_byte(0xaa);
 
+/// The engines there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Embedded,
+    Docker,
+}
+
 /// An engine in a folder of its own.
 pub(super) struct Fixture {
+    kind: Kind,
     home: TempDir,
     engine: Box<dyn Engine>,
 }
 
-/// Runs a test with an engine, removes everything through the engine, and looks for what is left.
-pub(super) fn with_engine(test: impl AsyncFnOnce(&mut Fixture)) {
-    assert!(rustix::process::geteuid().is_root(), "the embedded engine needs root: run as root");
+/// Runs a test with each engine, removes everything through the engine, and looks for what is left.
+pub(super) fn with_engine(test: impl AsyncFn(&mut Fixture)) {
+    for kind in [Kind::Embedded, Kind::Docker] {
+        run(kind, &test);
+    }
+}
+
+/// Likewise, with the embedded engine alone: for what is about its own parts.
+pub(super) fn with_embedded(test: impl AsyncFn(&mut Fixture)) {
+    run(Kind::Embedded, &test);
+}
+
+/// Likewise with Docker alone.
+pub(super) fn with_docker(test: impl AsyncFn(&mut Fixture)) {
+    run(Kind::Docker, &test);
+}
+
+fn run(kind: Kind, test: &impl AsyncFn(&mut Fixture)) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_unnamed(kind, test)));
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        panic!("with {kind:?}: {}", text.unwrap_or("a panic without a text"));
+    }
+}
+
+fn run_unnamed(kind: Kind, test: &impl AsyncFn(&mut Fixture)) {
     let runtime = Runtime::new().unwrap();
     let home = tempfile::Builder::new().prefix("roadstead-engine-").tempdir().unwrap();
-    let engine = runtime.block_on(open(home.path(), binary()));
-    let mut fixture = Fixture { home, engine };
+    let engine = runtime.block_on(open(kind, home.path(), binary()));
+    let mut fixture = Fixture { kind, home, engine };
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut fixture))));
     let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(fixture.clean())));
     // Waits for what goes on in the background, which may still write into the folder.
     drop(runtime);
+    if kind == Kind::Docker {
+        dockerd::remove_all(&fixture.name());
+    }
     drop(fixture);
     if let Err(panic) = outcome {
         resume_unwind(panic);
@@ -53,8 +88,18 @@ pub(super) fn with_engine(test: impl AsyncFnOnce(&mut Fixture)) {
     left.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-async fn open(home: &Path, executable: &Path) -> Box<dyn Engine> {
-    Box::new(EmbeddedEngine::open(home.join("engine"), executable).await.unwrap())
+async fn open(kind: Kind, home: &Path, executable: &Path) -> Box<dyn Engine> {
+    let folder = home.join("engine");
+    match kind {
+        Kind::Embedded => {
+            let is_root = rustix::process::geteuid().is_root();
+            assert!(is_root, "the embedded engine needs root: run as root");
+            Box::new(EmbeddedEngine::open(folder, executable).await.unwrap())
+        }
+        Kind::Docker => Box::new(DockerEngine::open(folder).await.unwrap_or_else(|error| {
+            panic!("{error}; script/setup installs Docker and starts its daemon")
+        })),
+    }
 }
 
 impl Fixture {
@@ -62,22 +107,68 @@ impl Fixture {
         &*self.engine
     }
 
+    pub(super) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     pub(super) fn folder(&self) -> PathBuf {
         self.home.path().join("engine")
     }
 
-    /// As after a crash of the engine: a new one in the same folder.
-    pub(super) async fn reopen(&mut self) {
-        self.engine = open(self.home.path(), binary()).await;
+    /// The engine's name, by which what it makes is known outside of its folder.
+    pub(super) fn name(&self) -> String {
+        let name = fs::read_to_string(self.folder().join("name.json")).unwrap();
+        name.trim_matches('"').to_owned()
     }
 
-    /// Likewise, and a shell does `first` before it becomes what the engine starts.
+    /// As after a crash of the engine: a new one in the same folder.
+    pub(super) async fn reopen(&mut self) {
+        self.engine = open(self.kind, self.home.path(), binary()).await;
+    }
+
+    /// Likewise, and a shell does `first` before it becomes what the embedded engine starts.
     pub(super) async fn reopen_after(&mut self, first: &str) {
         let path = self.home.path().join("executable");
         let script = format!("#!/bin/sh\n{first} {} \"$@\"\n", binary().display());
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        self.engine = open(self.home.path(), &path).await;
+        self.engine = open(self.kind, self.home.path(), &path).await;
+    }
+
+    /// The file that keeps the reasons for which an instance is frozen.
+    pub(super) fn reasons_file(&self, id: &InstanceId) -> PathBuf {
+        self.folder().join("instances").join(match self.kind {
+            Kind::Embedded => format!("{id}/reasons.json"),
+            Kind::Docker => format!("{id}.json"),
+        })
+    }
+
+    /// Checks readings of the network. The embedded engine counts what passes; the interface of a container has headers
+    /// and what its network says of itself besides.
+    pub(super) fn assert_network(&self, usage: Usage, incoming: u64, outgoing: u64) {
+        let expected = (Some(incoming), Some(outgoing));
+        match self.kind {
+            Kind::Embedded => assert_eq!((usage.network_in, usage.network_out), expected),
+            Kind::Docker => {
+                let enough = usage.network_in >= expected.0 && usage.network_out >= expected.1;
+                assert!(enough, "{usage:?}");
+            }
+        }
+    }
+
+    /// Connects as soon as somebody listens there.
+    pub(super) async fn connect(&self, at: SocketAddr) -> TcpStream {
+        self.until(async || TcpStream::connect(at).await.ok()).await
+    }
+
+    /// Asks the first process of an instance to end, without the engine.
+    pub(super) fn terminate(&self, id: &InstanceId) {
+        match self.kind {
+            Kind::Embedded => kill_process(self.first_process(id), Signal::TERM).unwrap(),
+            Kind::Docker => {
+                dockerd::run(&["kill", "--signal", "TERM", &dockerd::container(&self.name(), id)]);
+            }
+        }
     }
 
     /// An instance of `image`, which is prepared, that runs a shell script.
@@ -170,8 +261,13 @@ impl Fixture {
 
     /// What a file of an instance's control group says; `None` where this machine has no such file.
     pub(super) fn group_file(&self, id: &InstanceId, file: &str) -> Option<String> {
-        let groups = groups().into_iter().filter(|group| group.ends_with(id.to_string()));
-        let path = groups.map(|group| group.join(file)).find(|path| path.exists())?;
+        let groups = match self.kind {
+            Kind::Embedded => {
+                groups().into_iter().filter(|group| group.ends_with(id.to_string())).collect()
+            }
+            Kind::Docker => dockerd::groups(&dockerd::container(&self.name(), id)),
+        };
+        let path = groups.iter().map(|group| group.join(file)).find(|path| path.exists())?;
         Some(fs::read_to_string(path).unwrap().trim().to_owned())
     }
 
@@ -195,32 +291,47 @@ impl Fixture {
             self.engine().remove_image(&key).await.unwrap();
         }
         self.assert_nothing_left();
+        self.assert_layers(0).await;
     }
 
     /// Nothing of an instance is left anywhere.
     pub(super) fn assert_nothing_left(&self) {
-        let folder = self.folder();
+        let (folder, name) = (self.folder(), self.name());
         assert!(files(&folder.join("instances")).is_empty());
-        let name = fs::read_to_string(folder.join("name.json")).unwrap();
-        let name = name.trim_matches('"');
+        if self.kind == Kind::Docker {
+            assert_eq!(dockerd::containers(&name), "");
+            assert_eq!(dockerd::networks(&name), "");
+            return;
+        }
         let left: Vec<_> =
-            groups().into_iter().filter(|group| group.iter().any(|part| part == name)).collect();
+            groups().into_iter().filter(|group| group.iter().any(|part| *part == *name)).collect();
         assert!(left.is_empty(), "{left:?}");
         let text = folder.to_str().unwrap();
         assert!(processes(|line| line.contains(text)).is_empty(), "a shim is left");
         assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(text));
     }
 
-    /// What is being laid out or removed of layers.
+    /// What is being laid out or removed of layers by the embedded engine.
     pub(super) fn half_laid_out(&self) -> usize {
         files(&self.folder().join("new")).len()
     }
 
-    /// What is laid out of layers, over all tenants.
-    pub(super) fn layers(&self) -> usize {
-        let tenants = files(&self.folder().join("layers"));
-        assert_eq!(self.half_laid_out(), 0);
-        tenants.iter().map(|tenant| files(tenant).len()).sum()
+    /// Checks how many layers are kept, over all tenants. Docker counts for itself what layers it needs; there it is
+    /// checked that it has no image that the engine does not know.
+    pub(super) async fn assert_layers(&self, layers: usize) {
+        match self.kind {
+            Kind::Embedded => {
+                let tenants = files(&self.folder().join("layers"));
+                assert_eq!(self.half_laid_out(), 0);
+                let kept: usize = tenants.iter().map(|tenant| files(tenant).len()).sum();
+                assert_eq!(kept, layers);
+            }
+            Kind::Docker => {
+                let known = self.engine().images().await.unwrap().len();
+                assert_eq!(dockerd::images(&self.name()).lines().count(), known);
+                assert_eq!(known == 0, layers == 0);
+            }
+        }
     }
 }
 

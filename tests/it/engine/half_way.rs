@@ -12,7 +12,7 @@ use roadstead_types::InstanceId;
 use serde_json::json;
 
 use super::{
-    fixture::{Fixture, TENANT, container_of, refusal, spec, with_engine},
+    fixture::{Fixture, TENANT, container_of, refusal, spec, with_embedded, with_engine},
     image::{Tar, TestImage, busybox},
 };
 use crate::command::binary;
@@ -45,12 +45,12 @@ fn an_image_that_is_removed_after_its_preparation_was_given_up_leaves_no_layer()
             for delay in [0, 1, 3, 10, 30] {
                 give_up(fixture, &image, Duration::from_millis(delay)).await;
                 fixture.engine().remove_image(&image.key(TENANT)).await.unwrap();
-                assert_eq!(fixture.layers(), 0, "{stuck:?} {delay}");
+                fixture.assert_layers(0).await;
             }
         }
         image.stuck = None;
         fixture.engine().prepare(&image.key(TENANT), &image).await.unwrap();
-        assert_eq!(fixture.layers(), 2);
+        fixture.assert_layers(2).await;
     });
 }
 
@@ -63,7 +63,7 @@ fn a_preparation_that_fails_takes_its_layers_along_and_no_others() {
         let refused = TestImage::new(vec![busybox(), own, bad], &json!({}));
         let result = engine.prepare(&refused.key(TENANT), &refused).await;
         assert!(matches!(result, Err(EngineError::BadImage { .. })), "{result:?}");
-        assert_eq!(fixture.layers(), 0);
+        fixture.assert_layers(0).await;
 
         let plain = TestImage::busybox();
         engine.prepare(&plain.key(TENANT), &plain).await.unwrap();
@@ -71,13 +71,13 @@ fn a_preparation_that_fails_takes_its_layers_along_and_no_others() {
         damaged.damaged = true;
         let result = engine.prepare(&damaged.key(TENANT), &damaged).await;
         assert!(matches!(result, Err(EngineError::Image(_))), "{result:?}");
-        assert_eq!(fixture.layers(), 1, "another image needs it");
+        fixture.assert_layers(1).await;
     });
 }
 
 #[test]
 fn layers_of_a_preparation_that_a_crash_ended_go_when_the_engine_opens() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let kept = TestImage::busybox();
         fixture.engine().prepare(&kept.key(TENANT), &kept).await.unwrap();
         let top = Tar::new().file("top", 0o644, "").bytes();
@@ -86,19 +86,25 @@ fn layers_of_a_preparation_that_a_crash_ended_go_when_the_engine_opens() {
         image.stuck = Some(512);
         give_up(fixture, &image, Duration::ZERO).await;
         fixture.until(async || (fixture.half_laid_out() == 0).then_some(())).await;
-        assert_eq!(fixture.layers(), 2);
+        fixture.assert_layers(2).await;
         fixture.reopen().await;
-        assert_eq!(fixture.layers(), 1);
+        fixture.assert_layers(1).await;
         assert_eq!(fixture.engine().images().await.unwrap(), [kept.key(TENANT)]);
     });
 }
 
 /// An instance that has ended, with its status and what it used.
 async fn ended(fixture: &Fixture) -> (roadstead_core::ports::InstanceSpec, Phase, Usage) {
-    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo first; exit 3";
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; trap 'exit 3' TERM; echo first; \
+                  while :; do sleep 0.05; done";
     let spec = fixture.script(&TestImage::busybox(), script).await;
     fixture.engine().apply(&spec).await.unwrap();
+    fixture.says(&spec.id, "first").await;
+    // An engine may know only what it read before the end.
+    fixture.engine().usage(&spec.id).await.unwrap();
+    fixture.terminate(&spec.id);
     let phase = fixture.ended(&spec.id).await;
+    assert!(matches!(phase, Phase::Exited { status: Some(3), .. }), "{phase:?}");
     let usage = fixture.engine().usage(&spec.id).await.unwrap();
     assert!(usage.cpu > Some(0));
     (spec, phase, usage)
@@ -124,8 +130,21 @@ fn a_new_start_that_fails_leaves_what_is_known_of_the_run_before() {
         assert_as_before(fixture, &spec.id, phase, usage).await;
         let key = spec.containers[0].0;
         assert!(fixture.engine().remove_image(&key).await.is_err(), "it is still used");
+        fixture.reopen().await;
+        assert_as_before(fixture, &spec.id, phase, usage).await;
+        container_of(&mut spec).command = program;
+        fixture.engine().apply(&spec).await.unwrap();
+        fixture.says(&spec.id, "first").await;
+        assert_eq!(fixture.observe(&spec.id).await.phase, Phase::Running);
+    });
+}
 
-        // As after a crash, before the new start has begun and when it has.
+#[test]
+fn a_new_start_that_a_crash_ended_leaves_what_is_known_of_the_run_before() {
+    with_embedded(async |fixture| {
+        let (mut spec, phase, usage) = ended(fixture).await;
+        let key = spec.containers[0].0;
+        // Before the new start has begun and when it has.
         let (folder, aside) =
             (folder_of(fixture, "", &spec.id), folder_of(fixture, "ended-", &spec.id));
         for begun in [false, true] {
@@ -138,7 +157,7 @@ fn a_new_start_that_fails_leaves_what_is_known_of_the_run_before() {
             assert_as_before(fixture, &spec.id, phase, usage).await;
         }
         fs::create_dir(&aside).unwrap();
-        container_of(&mut spec).command = program;
+        container_of(&mut spec).command = Some(vec!["true".to_owned()]);
         fixture.engine().apply(&spec).await.unwrap();
         fixture.ended(&spec.id).await;
         assert!(!aside.exists());
@@ -147,7 +166,7 @@ fn a_new_start_that_fails_leaves_what_is_known_of_the_run_before() {
 
 #[test]
 fn a_removal_that_does_not_come_to_its_end_leaves_no_half_of_an_instance() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let (spec, _, usage) = ended(fixture).await;
         let run = |program: &str, arguments: &[&str]| {
             assert!(Command::new(program).args(arguments).status().unwrap().success());
@@ -171,7 +190,7 @@ fn a_removal_that_does_not_come_to_its_end_leaves_no_half_of_an_instance() {
 
 #[test]
 fn a_start_that_hangs_is_ended_by_a_new_engine() {
-    with_engine(async |fixture| {
+    with_embedded(async |fixture| {
         let id = spec().id;
         let folder = folder_of(fixture, "", &id);
         fs::create_dir(&folder).unwrap();

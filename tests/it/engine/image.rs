@@ -142,6 +142,12 @@ impl TestImage {
         Self::new(vec![busybox(), layer.bytes()], &json!({"Cmd": ["sh"]}))
     }
 
+    /// An image that names the layers of this one without having their bytes.
+    pub(super) fn forged(&self) -> Self {
+        let contents = self.contents.iter().map(|bytes| vec![0; bytes.len()].into()).collect();
+        Self { contents, ..self.clone() }
+    }
+
     pub(super) fn key(&self, tenant: Address) -> ImageKey {
         ImageKey { tenant, image: self.image() }
     }
@@ -175,11 +181,12 @@ impl LayerSource for TestImage {
     async fn read(&self, index: usize) -> Result<Box<dyn LayerReader>, OpenError> {
         let is_last = index + 1 == self.contents.len();
         let mut left = self.contents[index].clone();
+        let is_other = sha256(&left) != self.layers[index].diff_id;
         let stuck = self.stuck.filter(|_| is_last);
         left.truncate(stuck.unwrap_or(left.len()));
         Ok(Box::new(TestReader {
             left,
-            damaged: self.damaged && is_last,
+            damaged: is_other || self.damaged && is_last,
             stuck: stuck.is_some(),
             last: is_last.then(|| Arc::clone(&self.last)),
         }))

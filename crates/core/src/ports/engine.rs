@@ -128,7 +128,8 @@ pub struct Limits {
     pub cpu: u64,
     /// MiB. Exceeding it kills a process of the instance.
     pub memory: u64,
-    /// MiB that it can write to its root file system. Exceeding it is "no space left" to the instance.
+    /// MiB that it can write to its root file system. Exceeding it is "no space left" to the instance, or its end: an
+    /// engine whose storage knows no bounds kills an instance that is seen to have written more.
     pub storage: u64,
     /// Processes and threads.
     pub pids: u32,
@@ -137,7 +138,8 @@ pub struct Limits {
 /// What an instance can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing but itself. Its ports are called through the engine.
+    /// Nothing but itself, and with some engines what listens on all addresses of this machine. Its ports are called
+    /// from this machine.
     Isolated,
 }
 
@@ -171,19 +173,23 @@ pub enum Phase {
 pub struct Observation {
     /// Where it stands.
     pub phase: Phase,
-    /// For each port of its containers, the loopback address on which the engine forwards to it.
+    /// For each port of its containers, an address of this machine alone on which it is called. Nobody need listen
+    /// there yet.
     pub ports: BTreeMap<u16, SocketAddr>,
 }
 
-/// Readings since the instance was started, which never fall while it lives, not even over a crash of the engine. A
-/// resource that this engine does not meter, or whose counter it cannot read now, is `None`, never zero.
+/// Readings since the instance was started, which never fall while it lives, not even over a crash of the engine. Of an
+/// instance that has ended they are the last that the engine has: those of its end, or those that were last asked for.
+/// A resource that this engine does not meter, or whose counter it cannot read now, is `None`, never zero.
+///
+/// Bytes are payload, or those of the interface where the engine counts there, with all headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU milliseconds.
     pub cpu: Option<u64>,
-    /// Payload bytes towards the instance.
+    /// Bytes towards the instance.
     pub network_in: Option<u64>,
-    /// Payload bytes from it.
+    /// Bytes from it.
     pub network_out: Option<u64>,
 }
 

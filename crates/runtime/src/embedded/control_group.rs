@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files::{FileError, failed};
+use crate::files::{FileError, failed};
 
 /// Where a machine of the newer form has its hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup";

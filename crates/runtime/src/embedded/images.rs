@@ -22,29 +22,22 @@ use std::{
 };
 
 use alloy_primitives::{Address, B256};
-use bytes::Bytes;
 use roadstead_core::ports::{EngineError, LayerReader, LayerSource};
 use roadstead_types::{ImageId, ImageKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::OwnedMutexGuard;
 
-use super::{
-    blocking, engine_failed,
+use super::layer::{LayerError, lay_out};
+use crate::{
     files::{
-        FileError, MAX_FILE, failed, make_folder, names, read_json, remove_folder, sync_folder,
-        write_json,
+        FileError, failed, make_folder, names, read_json, remove_folder, sync_folder, write_json,
     },
-    image::ImageConfig,
-    layer::{LayerError, lay_out},
+    image::{ImageConfig, check},
     locks::Locks,
+    pieces::{Piece, Pieces},
+    work::{blocking, engine_failed},
 };
-
-/// The most layers of an image, as with other engines.
-const MAX_LAYERS: usize = 127;
-
-/// Pieces of a layer that wait to be laid out.
-const PIECES: usize = 4;
 
 /// The images of all tenants.
 #[derive(Debug)]
@@ -174,11 +167,10 @@ impl Images {
     ) -> Result<String, EngineError> {
         let temporary = self.temporary();
         let places = names.clone().map(|name| self.layer(tenant, &name));
-        let (sender, receiver) = mpsc::channel(PIECES);
+        let (sender, pieces) = Pieces::new(size);
         let lock = Arc::clone(lock);
         let task = tokio::task::spawn_blocking(move || {
             let _lock = lock;
-            let pieces = Pieces { receiver, current: Bytes::new(), left: size, ended: false };
             let laid = lay_out_at(pieces, size, &temporary, &places, &below);
             if laid.is_err() {
                 // The error says more than that something is left, which goes when the engine opens again.
@@ -290,32 +282,6 @@ impl Images {
     }
 }
 
-/// Checks that an image is what it is called and that its parts fit each other. Returns its configuration.
-fn check(key: &ImageKey, image: &dyn LayerSource) -> Result<String, EngineError> {
-    let bad = |reason: String| EngineError::BadImage { reason };
-    let json = image.config();
-    // Half of a file, which holds it as a text within a text.
-    if json.len() as u64 > MAX_FILE / 4 {
-        return Err(bad("its configuration is too large".to_owned()));
-    }
-    let digest = ImageId(B256::new(Sha256::digest(json).into()));
-    if key.image != image.image() || key.image != digest {
-        return Err(bad(format!("it is {digest}, not {}", key.image)));
-    }
-    let layers = image.layers();
-    if layers.is_empty() {
-        return Err(bad("it has no layers".to_owned()));
-    }
-    if layers.len() > MAX_LAYERS {
-        return Err(bad(format!("it has more than {MAX_LAYERS} layers")));
-    }
-    let config = ImageConfig::parse(json)?;
-    if !config.diff_ids()?.iter().eq(layers.iter().map(|layer| &layer.diff_id)) {
-        return Err(bad("its layers are not those that its configuration names".to_owned()));
-    }
-    String::from_utf8(json.to_owned()).map_err(|_| bad("its configuration is no text".to_owned()))
-}
-
 /// The id of a layer with all that is below it, by the OCI image specification.
 fn chain_id(below: Option<B256>, diff_id: B256) -> B256 {
     let Some(below) = below else { return diff_id };
@@ -346,52 +312,4 @@ fn lay_out_at(
     fs::rename(temporary, place).map_err(LayerError::Io)?;
     sync_folder(folder).map_err(file)?;
     Ok(laid.took_from_below)
-}
-
-/// What goes from the reader of a layer to whoever lays it out.
-enum Piece {
-    Some(Bytes),
-    /// All was read and is what it should be.
-    End,
-}
-
-/// A layer as a stream of bytes, bounded by the size that it is said to have.
-struct Pieces {
-    receiver: mpsc::Receiver<Piece>,
-    current: Bytes,
-    left: u64,
-    ended: bool,
-}
-
-impl Pieces {
-    /// Waits for the news that the layer is what it should be.
-    fn expect_end(&mut self) -> io::Result<()> {
-        let more = io::copy(self, &mut io::sink())?;
-        debug_assert_eq!(more, 0, "a layer is read to its end");
-        Ok(())
-    }
-}
-
-impl io::Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            if self.ended {
-                return Ok(0);
-            }
-            match self.receiver.blocking_recv() {
-                Some(Piece::Some(piece)) => {
-                    let length = piece.len() as u64;
-                    self.left = self.left.checked_sub(length).ok_or_else(|| {
-                        io::Error::other(LayerError::bad("it is longer than it is said to be"))
-                    })?;
-                    self.current = piece;
-                }
-                Some(Piece::End) => self.ended = true,
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        }
-        let piece = self.current.split_to(buffer.len().min(self.current.len()));
-        buffer[..piece.len()].copy_from_slice(&piece);
-        Ok(piece.len())
-    }
 }

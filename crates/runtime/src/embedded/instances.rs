@@ -19,7 +19,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -28,39 +27,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use roadstead_core::ports::{
-    EngineError, FreezeReason, InstanceSpec, Network, Observation, Phase, Usage,
-};
+use roadstead_core::ports::{EngineError, FreezeReason, InstanceSpec, Observation, Phase, Usage};
 use roadstead_types::{Container, ImageKey, InstanceId};
-use rustix::{
-    process::Signal,
-    rand::{GetRandomFlags, getrandom},
-};
+use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::{
-    blocking,
     control_group::{ControlGroup, Hierarchies},
-    engine_failed,
-    files::{FileError, failed, make_folder, names, read_bounded, remove_folder, write_json},
-    image::to_signal,
     images::Images,
     launch::launch,
-    locks::Locks,
     order::Order,
     process::ProcessId,
     run::{Exit, Record, RunFolder, State},
     shim::{Task, newest_output},
     sys::shell_status,
 };
-
-/// The most ports of a container.
-const MAX_PORTS: usize = 64;
-
-/// The most of each resource that is asked of the kernel: a thousand cores, 16 TiB, as many processes as it has.
-const MAX_CPU: u64 = 1_000_000;
-const MAX_MIB: u64 = 1 << 24;
-const MAX_PIDS: u32 = 1 << 22;
+use crate::{
+    files::{FileError, failed, make_folder, names, remove_folder},
+    image::to_signal,
+    locks::Locks,
+    name::own_name,
+    spec::check,
+    work::{blocking, engine_failed},
+};
 
 /// How long a shim may take to say how its container ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,7 +111,7 @@ impl Instances {
         images: Arc<Images>,
     ) -> Result<Self, EngineError> {
         let opening = || engine_failed("opening the engine's folder");
-        let group = group_of(&folder.join("name.json")).map_err(opening())?;
+        let group = own_name(&folder.join("name.json")).map_err(opening())?;
         let folder = folder.join("instances");
         make_folder(&folder).map_err(opening())?;
         for name in names(&folder).map_err(opening())? {
@@ -547,46 +536,4 @@ fn wait_for(
         thread::sleep(POLL);
     }
     Ok(())
-}
-
-/// Checks what can be checked without the image.
-fn check(spec: &InstanceSpec) -> Result<(&ImageKey, &Container), EngineError> {
-    let cannot = |what: &str| EngineError::Unsupported { what: what.to_owned() };
-    let [(key, container)] = &spec.containers[..] else {
-        return Err(cannot("run an instance of other than one container"));
-    };
-    let Network::Isolated = spec.network;
-    let limits = spec.limits;
-    let fits = |value: u64, most: u64| (1..=most).contains(&value);
-    let all = [(limits.cpu, MAX_CPU), (limits.memory, MAX_MIB), (limits.storage, MAX_MIB)];
-    let pids = fits(u64::from(limits.pids), u64::from(MAX_PIDS));
-    if !pids || !all.iter().all(|(value, most)| fits(*value, *most)) {
-        return Err(cannot("hold an instance to such limits"));
-    }
-    if container.ports.len() > MAX_PORTS || container.ports.contains(&0) {
-        return Err(cannot("forward such ports"));
-    }
-    let name = container.name.as_bytes();
-    let plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    if name.is_empty() || name.len() > 63 || !name.iter().all(plain) {
-        return Err(cannot("call a container by a name that is no DNS label"));
-    }
-    Ok((key, container))
-}
-
-/// The name of the control group of an engine's instances, which is made up once.
-fn group_of(path: &Path) -> Result<String, FileError> {
-    if let Some(known) = read_bounded(path, 64)? {
-        let known = serde_json::from_slice(&known).map_err(io::Error::from);
-        return known.map_err(failed("understand", path));
-    }
-    let mut random = [0_u8; 8];
-    getrandom(&mut random, GetRandomFlags::empty()).map_err(failed("name", path))?;
-    let mut name = "roadstead-".to_owned();
-    for byte in random {
-        // Writing to a text does not fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    write_json(path, &name)?;
-    Ok(name)
 }

@@ -14,10 +14,10 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::{
-    engine_failed,
     order::{LOCKED, MAX_REPORT, Order, Report},
     shim::{ARGUMENT, Task},
 };
+use crate::work::engine_failed;
 
 /// How long a shim may take. It takes some tens of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -10,6 +10,7 @@
 //! copied from the layers below has a bound of its own.
 
 mod archive;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -29,8 +30,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::image::shown;
+use crate::image::shown;
 use archive::{Archive, Entry, Kind};
+pub(crate) use survey::survey;
 use tree::{MAX_DEPTH, Place, Tree, is_folder, is_opaque, is_whiteout, set_opaque};
 
 /// The most entries of a layer, and folders that their names imply.
@@ -127,7 +129,7 @@ pub(crate) fn lay_out(
 ) -> Result<Laid, LayerError> {
     let mut layout = Layout {
         tree: Tree::open(root).map_err(LayerError::Io)?,
-        room: Room { entries: MAX_ENTRIES, bytes: size.saturating_add(ALLOWANCE) },
+        room: Room::of(size),
         below,
         times: Vec::new(),
         remembered: 0,
@@ -152,6 +154,11 @@ struct Room {
 }
 
 impl Room {
+    /// That of a layer of `size` bytes.
+    const fn of(size: u64) -> Self {
+        Self { entries: MAX_ENTRIES, bytes: size.saturating_add(ALLOWANCE) }
+    }
+
     /// Takes what one more entry or folder needs.
     fn take(&mut self) -> Result<(), LayerError> {
         let left = self.entries.checked_sub(1).zip(self.bytes.checked_sub(BLOCK));

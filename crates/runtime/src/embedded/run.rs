@@ -36,8 +36,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     control_group::{ControlGroup, Hierarchies},
-    files::{FileError, failed, read_bounded, read_json, write_json},
     process::ProcessId,
+};
+use crate::{
+    files::{FileError, failed, read_bounded, read_json, write_json},
+    reasons,
 };
 
 /// What the engine must know of an instance that is there.
@@ -125,14 +128,11 @@ impl RunFolder {
     /// Why it is to be frozen.
     pub(crate) fn reasons(&self) -> Result<BTreeSet<FreezeReason>, FileError> {
         let names: Vec<String> = read_json(&self.path.join("reasons.json"))?.unwrap_or_default();
-        let reason = |name: &String| REASONS.iter().find(|(_, known)| known == name);
-        Ok(names.iter().filter_map(reason).map(|(reason, _)| *reason).collect())
+        Ok(reasons::of_names(&names))
     }
 
     pub(crate) fn write_reasons(&self, reasons: &BTreeSet<FreezeReason>) -> Result<(), FileError> {
-        let known = REASONS.iter().filter(|(reason, _)| reasons.contains(reason));
-        let names: Vec<_> = known.map(|(_, name)| *name).collect();
-        write_json(&self.path.join("reasons.json"), &names)
+        write_json(&self.path.join("reasons.json"), &reasons::names(reasons))
     }
 
     /// Locks the folder for as long as the file is open in this process; `None` where another process has it.
@@ -212,9 +212,6 @@ fn out_of_memory(kills: Option<u64>, status: Option<i32>) -> Option<bool> {
 
 /// What a shell says of a process that was killed.
 const KILLED: i32 = 137;
-
-const REASONS: [(FreezeReason, &str); 2] =
-    [(FreezeReason::Debt, "debt"), (FreezeReason::Idle, "idle")];
 
 /// The bytes of both numbers.
 const COUNTERS: u64 = 16;

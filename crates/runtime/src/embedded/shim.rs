@@ -44,12 +44,12 @@ use rustix::{
 
 use super::{
     control_group::ControlGroup,
-    files::{FileError, failed, read_all},
     order::{LOCKED, MAX_ORDER, Order, Report},
     process::ProcessId,
     run::{RunFolder, State},
     sys,
 };
+use crate::files::{FileError, failed, read_all};
 
 pub(crate) use output::newest as newest_output;
 

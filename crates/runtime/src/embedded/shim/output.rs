@@ -13,9 +13,9 @@ use std::{
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, mkfifoat};
 
 use super::ShimError;
-use crate::embedded::{
+use crate::{
+    embedded::run::RunFolder,
     files::{FileError, failed},
-    run::RunFolder,
 };
 
 /// The most bytes of one file; there are two.

@@ -25,10 +25,9 @@ use rustix::{
 };
 
 use super::{ShimError, io_failed};
-use crate::embedded::{
+use crate::{
+    embedded::{order::Order, sys},
     files::{failed, read_all},
-    order::Order,
-    sys,
 };
 
 /// The shim's own files: the container's specification and the library's state.

@@ -6,48 +6,16 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::user::User;
-use crate::embedded::order::Order;
-
-/// Length of the span in which the CPU limit holds, in microseconds.
-const CPU_PERIOD: u64 = 100_000;
-
-/// The least CPU time in a span that the kernel takes.
-const MIN_CPU_QUOTA: u64 = 1_000;
+use crate::{
+    confinement::{
+        CPU_PERIOD, MASKED, MAX_LOCKED, MAX_MESSAGES, MAX_SIGNALS, READ_ONLY, cpu_quota,
+    },
+    embedded::order::Order,
+};
 
 /// Open files of a process, at most and unless it asks for more.
 const MAX_FILES: u64 = 1 << 20;
 const SOFT_FILES: u64 = 1 << 16;
-
-/// What the kernel counts per user and not per container, so it is little: root of the container is root of the
-/// machine. Bytes in message queues, signals that wait, and bytes that are locked in memory.
-const MAX_MESSAGES: u64 = 256 << 10;
-const MAX_SIGNALS: u64 = 1_024;
-const MAX_LOCKED: u64 = 64 << 10;
-
-/// What would tell too much of the machine.
-const MASKED: [&str; 18] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/kpagecgroup",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/slabinfo",
-    "/proc/vmallocinfo",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-    "/sys/fs/cgroup",
-];
-
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The only devices that a process of the container may use: kind, major and minor number.
 const DEVICES: [(i64, Option<i64>); 8] = [
@@ -135,10 +103,6 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
     })
 }
 
-fn cpu_quota(thousandths: u64) -> u64 {
-    (thousandths.saturating_mul(CPU_PERIOD) / 1_000).max(MIN_CPU_QUOTA)
-}
-
 /// Where [`mounts`] mounts.
 pub(super) const MOUNT_POINTS: [&str; 6] =
     ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"];
@@ -196,8 +160,6 @@ mod tests {
         assert_eq!(resources["memory"]["swap"], resources["memory"]["limit"]);
         assert_eq!(resources["cpu"]["quota"], 25_000);
         assert_eq!(resources["pids"]["limit"], 32);
-        assert_eq!(cpu_quota(1), MIN_CPU_QUOTA);
-        assert_eq!(cpu_quota(u64::MAX), u64::MAX / 1_000);
     }
 
     #[test]

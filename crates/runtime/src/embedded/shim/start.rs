@@ -23,12 +23,14 @@ use super::{
     ShimError, executor::Launcher, forward, io_failed, network, output, root::Root,
     root::write_private, seccomp::Filters, spec, user,
 };
-use crate::embedded::{
-    control_group::{ControlGroup, Hierarchies},
+use crate::{
+    embedded::{
+        control_group::{ControlGroup, Hierarchies},
+        order::Order,
+        process::ProcessId,
+        run::{RunFolder, State},
+    },
     files::{failed, read_all},
-    order::Order,
-    process::ProcessId,
-    run::{RunFolder, State},
 };
 
 /// The most bytes that a program which does not start may say about that.

@@ -1,12 +1,13 @@
 //! What an image's configuration says, and what comes out of it together with how a container is to run.
 
 use alloy_primitives::B256;
-use roadstead_core::ports::EngineError;
-use roadstead_types::{Container, SecretText};
+use roadstead_core::ports::{EngineError, LayerSource};
+use roadstead_types::{Container, ImageId, ImageKey, SecretText};
 use rustix::process::Signal;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-use super::sys;
+use crate::{embedded::sys, files::MAX_FILE};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -49,6 +50,35 @@ pub(crate) struct Program {
     pub(crate) user: String,
     /// What asks it to stop.
     pub(crate) stop_signal: i32,
+}
+
+/// The most layers of an image, as with other engines.
+const MAX_LAYERS: usize = 127;
+
+/// Checks that an image is what it is called and that its parts fit each other. Returns its configuration.
+pub(crate) fn check(key: &ImageKey, image: &dyn LayerSource) -> Result<String, EngineError> {
+    let bad = |reason: String| EngineError::BadImage { reason };
+    let json = image.config();
+    // Half of a file, which holds it as a text within a text.
+    if json.len() as u64 > MAX_FILE / 4 {
+        return Err(bad("its configuration is too large".to_owned()));
+    }
+    let digest = ImageId(B256::new(Sha256::digest(json).into()));
+    if key.image != image.image() || key.image != digest {
+        return Err(bad(format!("it is {digest}, not {}", key.image)));
+    }
+    let layers = image.layers();
+    if layers.is_empty() {
+        return Err(bad("it has no layers".to_owned()));
+    }
+    if layers.len() > MAX_LAYERS {
+        return Err(bad(format!("it has more than {MAX_LAYERS} layers")));
+    }
+    let config = ImageConfig::parse(json)?;
+    if !config.diff_ids()?.iter().eq(layers.iter().map(|layer| &layer.diff_id)) {
+        return Err(bad("its layers are not those that its configuration names".to_owned()));
+    }
+    String::from_utf8(json.to_owned()).map_err(|_| bad("its configuration is no text".to_owned()))
 }
 
 impl ImageConfig {
@@ -154,7 +184,7 @@ fn has_null(text: &str) -> bool {
 }
 
 /// The architecture of this machine, as images name it.
-fn machine() -> &'static str {
+pub(crate) fn machine() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
