@@ -1,10 +1,20 @@
 //! `roadstead demo`, as a user runs it.
 
-use std::{os::unix::process::CommandExt, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    io::{BufRead, BufReader, Read},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use roadstead_devnet::{Blocks, ChainChoice, LocalChain};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
     command::{Roadstead, finish, json, signal_after, signal_after_with, standard_error},
@@ -14,9 +24,12 @@ use crate::{
 /// A user without rights.
 const NOBODY: u32 = 65_534;
 
-fn assert_complete(result: &Value, chain: &str) {
+/// Chain, store and engine where nothing else is said.
+const EMBEDDED: [&str; 3] = ["embedded"; 3];
+
+fn assert_complete(result: &Value, parts: [&str; 3]) {
     let number = |key: &str| result[key].as_u64().unwrap();
-    assert_eq!(result["chain"], chain);
+    assert_eq!(["chain", "store", "engine"].map(|part| result[part].as_str().unwrap()), parts);
     assert_eq!(result["chain_id"], 31_337);
     assert_eq!(number("deposit"), number("paid") + number("refunded"));
     assert!(number("paid") > 0, "{result}");
@@ -26,7 +39,9 @@ fn assert_complete(result: &Value, chain: &str) {
         assert_eq!(result["contracts"][contract].as_str().unwrap().len(), 42);
     }
     assert_eq!(number("http_status"), 200);
-    assert!(result["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    // Docker gives a container an address of its own, which this machine alone reaches.
+    let host = if parts[2] == "embedded" { "http://127.0.0.1:" } else { "http://" };
+    assert!(result["url"].as_str().unwrap().starts_with(host), "{result}");
     assert!(result["image_root"].as_str().unwrap().starts_with("bafybei"));
     assert!(result["bundle"].as_str().unwrap().starts_with("bafkrei"));
     assert!(number("receipts") >= 3, "{result}");
@@ -47,7 +62,7 @@ fn two_demonstrations_at_once_balance_their_books_and_leave_nothing() {
     for demo in [first, second] {
         let output = finish(demo);
         assert!(output.status.success(), "{}", standard_error(&output));
-        assert_complete(&json(&output), "embedded");
+        assert_complete(&json(&output), EMBEDDED);
         let said = standard_error(&output);
         assert!(!said.contains("will ask again") && !said.contains("top it up"), "{said}");
         assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
@@ -55,12 +70,139 @@ fn two_demonstrations_at_once_balance_their_books_and_leave_nothing() {
     assert!(roadstead.files().is_empty(), "{:?}", roadstead.files());
 }
 
+/// The program of Kubo, where the environment names one.
+fn kubo_program() -> Option<OsString> {
+    env::var_os("KUBO_BINARY")
+}
+
+/// The second set of parts: none of them is ours. Its store is Kubo where there is one, and ours elsewhere.
+#[test]
+fn the_demonstration_plays_on_anvil_and_docker_and_kubo() {
+    let roadstead = Roadstead::new();
+    let store = if kubo_program().is_some() { "kubo" } else { "embedded" };
+    let parts = ["--chain", "anvil", "--store", store, "--engine", "docker"];
+    let output = roadstead.run(&[&["demo", "--json"], &parts[..]].concat());
+    assert!(output.status.success(), "{}", standard_error(&output));
+    assert_complete(&json(&output), ["anvil", store, "docker"]);
+    assert!(roadstead.files().is_empty());
+}
+
 #[test]
 fn the_demonstration_plays_on_anvil() {
     let roadstead = Roadstead::new();
     let output = roadstead.run(&["demo", "--chain", "anvil", "--json"]);
     assert!(output.status.success(), "{}", standard_error(&output));
-    assert_complete(&json(&output), "anvil");
+    assert_complete(&json(&output), ["anvil", "embedded", "embedded"]);
+    assert!(roadstead.files().is_empty());
+}
+
+/// A Kubo daemon that is not the demonstration's own, with a gateway at a port that its configuration names.
+struct ForeignKubo {
+    program: OsString,
+    daemon: Child,
+    home: TempDir,
+}
+
+impl ForeignKubo {
+    fn start(program: OsString) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        run_kubo(&program, home.path(), &["init", "--profile=test"]);
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let gateway = format!("/ip4/127.0.0.1/tcp/{}", free.local_addr().unwrap().port());
+        drop(free);
+        run_kubo(&program, home.path(), &["config", "Addresses.Gateway", &gateway]);
+        let mut daemon = kubo_command(&program, home.path(), &["daemon", "--offline"]);
+        let mut daemon = daemon.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(daemon.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Daemon is ready") {
+            line.clear();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the daemon ended");
+        }
+        // It must not stop on a full pipe.
+        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+        Self { program, daemon, home }
+    }
+
+    fn rpc(&self) -> String {
+        let api = std::fs::read_to_string(self.home.path().join("api")).unwrap();
+        format!("http://127.0.0.1:{}", api.trim().rsplit('/').next().unwrap())
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        run_kubo(&self.program, self.home.path(), arguments)
+    }
+}
+
+impl Drop for ForeignKubo {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn kubo_command(program: &OsString, home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env("IPFS_PATH", home).stdin(Stdio::null());
+    command
+}
+
+fn run_kubo(program: &OsString, home: &Path, arguments: &[&str]) -> String {
+    let output = kubo_command(program, home, arguments).output().unwrap();
+    assert!(output.status.success(), "{}", standard_error(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_foreign_kubo_keeps_no_pin_of_the_demonstration() {
+    let Some(program) = kubo_program() else { return };
+    let kubo = ForeignKubo::start(program);
+    let pins = || {
+        let pins = kubo.run(&["pin", "ls", "--type=recursive", "--quiet"]);
+        let mut pins: Vec<_> = pins.lines().map(str::to_owned).collect();
+        pins.sort();
+        pins
+    };
+    let before = pins();
+    let roadstead = Roadstead::new();
+    let rpc = kubo.rpc();
+    let output = roadstead.run(&["demo", "--json", "--store", &rpc]);
+    assert!(output.status.success(), "{}", standard_error(&output));
+    let result = json(&output);
+    assert_complete(&result, ["embedded", &rpc, "embedded"]);
+    // It was there: only a collection, which is its owner's affair, removes what nobody pins.
+    for block in ["image_root", "bundle"] {
+        kubo.run(&["block", "stat", result[block].as_str().unwrap()]);
+    }
+    assert_eq!(pins(), before);
+
+    let demo = roadstead.command(&["demo", "--store", &rpc]).spawn().unwrap();
+    let (status, rest) = signal_after(demo, "The container runs", Signal::INT);
+    assert_eq!(status, 130, "{rest}");
+    assert_eq!(pins(), before);
+}
+
+#[test]
+fn a_missing_kubo_is_one_clear_error() {
+    let roadstead = Roadstead::new();
+    let mut command = roadstead.command(&["demo", "--store", "kubo"]);
+    let output = finish(command.env("KUBO_BINARY", "/no/such/ipfs").spawn().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    assert!(error.contains("error: there is no Kubo: `/no/such/ipfs` was not found"), "{error}");
+    assert!(error.contains("KUBO_BINARY"), "{error}");
+    assert!(!error.contains("[1/7]"), "nothing was started: {error}");
+    assert!(roadstead.files().is_empty());
+}
+
+#[test]
+fn a_store_that_is_not_there_is_one_clear_error() {
+    let roadstead = Roadstead::new();
+    let output = roadstead.run(&["demo", "--store", "http://127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    let expected = "error: the content store cannot be used: http://127.0.0.1:1 cannot be used: ";
+    assert!(error.contains(expected), "{error}");
     assert!(roadstead.files().is_empty());
 }
 
@@ -82,9 +224,12 @@ fn people_get_a_table() {
 #[test]
 fn interrupted_while_the_job_is_open_it_closes_the_job() {
     // The second as if the terminal were closed.
-    for (chain, signal) in [("embedded", Signal::INT), ("anvil", Signal::HUP)] {
+    for (chain, engine, signal) in
+        [("embedded", "embedded", Signal::INT), ("anvil", "docker", Signal::HUP)]
+    {
         let roadstead = Roadstead::new();
-        let demo = roadstead.command(&["demo", "--chain", chain]).spawn().unwrap();
+        let demo = ["demo", "--chain", chain, "--engine", engine];
+        let demo = roadstead.command(&demo).spawn().unwrap();
         let (status, rest) = signal_after(demo, "The container runs", signal);
         assert_eq!(status, 130, "{chain}: {rest}");
         assert!(rest.contains("The container and its image are gone."), "{chain}: {rest}");
@@ -97,7 +242,7 @@ fn interrupted_while_the_job_is_open_it_closes_the_job() {
 #[test]
 fn interrupted_twice_it_gives_up() {
     let roadstead = Roadstead::new();
-    let chain = LocalChain::start(&ChainChoice::Anvil, Blocks::Every(Duration::from_secs(1)));
+    let chain = LocalChain::start(&ChainChoice::Anvil, Blocks::Every(Duration::from_secs(1)), 0);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let chain = runtime.block_on(chain).unwrap();
     let demo = roadstead.command(&["demo", "--chain", chain.url()]).spawn().unwrap();
@@ -173,10 +318,18 @@ fn a_home_that_cannot_be_written_is_one_clear_error() {
     let roadstead = Roadstead::new();
     let file = roadstead.home().join("file");
     std::fs::write(&file, "").unwrap();
-    let mut command = roadstead.command(&["demo"]);
-    let output = finish(command.env("ROADSTEAD_HOME", file.join("home")).spawn().unwrap());
-    assert_eq!(output.status.code(), Some(1));
-    assert!(standard_error(&output).contains("error: cannot create "));
+    for (home, expected) in [
+        (file.join("home"), "Not a directory"),
+        // Nobody makes folders there, not even root.
+        ("/proc/roadstead".into(), "cannot create /proc/roadstead"),
+    ] {
+        let mut command = roadstead.command(&["demo"]);
+        let output = finish(command.env("ROADSTEAD_HOME", &home).spawn().unwrap());
+        assert_eq!(output.status.code(), Some(1));
+        let error = standard_error(&output);
+        let (_, error) = error.split_once("error: ").unwrap();
+        assert!(error.contains(home.to_str().unwrap()) && error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -189,7 +342,8 @@ fn an_ordinary_user_is_told_so_in_one_sentence() {
     assert_eq!(output.status.code(), Some(1));
     let error = standard_error(&output);
     assert!(error.contains("error: the engine cannot be used here: "), "{error}");
-    assert!(error.contains("hint: containers need root on Linux"), "{error}");
+    assert!(error.contains("hint: containers need root on Linux: run it with sudo"), "{error}");
+    assert!(error.contains("`--engine docker`"), "{error}");
     assert!(!error.contains("[1/7]"), "nothing was started: {error}");
     assert!(roadstead.files().is_empty());
 }
@@ -209,7 +363,7 @@ fn an_image_that_other_tools_made_is_served() {
         let output = roadstead.run(&["demo", "--json", "--image", path.to_str().unwrap()]);
         let said = standard_error(&output);
         assert!(output.status.success(), "{}: {said}", path.display());
-        assert_complete(&json(&output), "embedded");
+        assert_complete(&json(&output), EMBEDDED);
         assert!(said.contains(image::PAGE), "{said}");
     }
     assert!(roadstead.files().is_empty());
@@ -227,7 +381,7 @@ fn a_workload_of_the_users_own_is_served() {
     let output = roadstead.run(&["demo", "--json", "--workload", manifest.to_str().unwrap()]);
     let said = standard_error(&output);
     assert!(output.status.success(), "{said}");
-    assert_complete(&json(&output), "embedded");
+    assert_complete(&json(&output), EMBEDDED);
     assert!(said.contains(image::SECOND_PAGE), "{said}");
 }
 

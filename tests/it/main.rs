@@ -6,15 +6,22 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod account;
+mod cast;
 mod command;
+mod commands;
 mod daemon;
 mod demo;
+mod devnet;
 mod engine;
 mod hosting;
 mod image;
 mod intents;
 mod market;
+mod market_life;
 mod metering;
+mod process;
+mod provider;
 mod publisher;
 mod rent;
+mod scripts;
 mod voucher;

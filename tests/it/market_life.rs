@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use roadstead_chain::Wallet;
 use roadstead_devnet::service;
+use roadstead_journal::StateFolder;
 use serde_json::Value;
 
 use crate::{
@@ -281,4 +283,31 @@ fn a_prepared_job_is_opened_by_cast_alone() {
     let key = life.publisher_key();
     succeed(&life.roadstead, &["job", "close", &job, "--key-file", &key]);
     drop(agent);
+}
+
+#[test]
+fn what_a_wallet_lacks_is_said_with_the_command_that_mends_it() {
+    let life = Life::start("embedded", "embedded");
+    let _agent = life.agent();
+    let wallet = Wallet::random();
+    let key = life.roadstead.home().join("empty.key");
+    let folder = StateFolder::open(life.roadstead.home().join("keys")).unwrap();
+    let written = folder.write_secret("empty.key", wallet.to_hex().as_bytes()).unwrap();
+    fs::rename(written, &key).unwrap();
+    let (manifest, key) = (life.manifest(), key.to_str().unwrap().to_owned());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s", "--json"];
+    let rich = fs::read_to_string(life.publisher_key()).unwrap();
+    for missing in ["token units", "no ether"] {
+        let output = life.roadstead.run(&publish);
+        assert_eq!(output.status.code(), Some(1));
+        let error = &json(&output)["error"];
+        assert!(text(&error["message"]).contains(missing), "{error}");
+        // In place of the question for the key of somebody who has what is missing.
+        let command = text(&error["hint"]).replace("--interactive", &format!("--private-key {rich}"));
+        let mended = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).output();
+        let mended = mended.unwrap();
+        assert!(mended.status.success(), "{command}: {}", standard_error(&mended));
+    }
+    let published = succeed(&life.roadstead, &publish[..publish.len() - 1]);
+    assert_eq!(published["http_status"], 200, "{published}");
 }

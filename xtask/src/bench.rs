@@ -2,8 +2,11 @@
 //! and compares its stages.
 
 use std::{
+    env,
+    ffi::OsStr,
     fmt::Write as _,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -16,11 +19,42 @@ use serde_json::{Value, json};
 const BENCHMARKS: [(&str, &str); 1] =
     [("demo", "the stages of the demonstration on every set of parts present (builds a release)")];
 
-/// A set of parts: its name, the arguments that choose it, and the program it needs.
-const SETS: [(&str, &[&str], Option<&str>); 2] = [
-    ("chain embedded", &["--chain", "embedded"], None),
-    ("chain anvil", &["--chain", "anvil"], Some("anvil")),
+/// A set of parts for the demonstration.
+struct Set {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    needs: &'static [Part],
+}
+
+/// What a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Anvil,
+    Docker,
+    Kubo,
+    /// Containers of the embedded engine need it.
+    Root,
+}
+
+/// The embedded parts first: the others are compared with them. Then each other part by itself, then all of them.
+const SETS: [Set; 5] = [
+    Set { name: "all embedded", arguments: &[], needs: &[Part::Root] },
+    Set {
+        name: "chain anvil",
+        arguments: &["--chain", "anvil"],
+        needs: &[Part::Root, Part::Anvil],
+    },
+    Set { name: "store kubo", arguments: &["--store", "kubo"], needs: &[Part::Root, Part::Kubo] },
+    Set { name: "engine docker", arguments: &["--engine", "docker"], needs: &[Part::Docker] },
+    Set {
+        name: "none embedded",
+        arguments: &["--chain", "anvil", "--store", "kubo", "--engine", "docker"],
+        needs: &[Part::Anvil, Part::Kubo, Part::Docker],
+    },
 ];
+
+/// What chooses parts from outside of the command line.
+const CHOOSERS: [&str; 3] = ["ROADSTEAD_CHAIN", "ROADSTEAD_STORE", "ROADSTEAD_ENGINE"];
 
 /// Stages in the order they happen; others stand behind them.
 const STAGES: [&str; 9] = [
@@ -67,12 +101,16 @@ impl Stages {
 fn demo(root: &Path, as_json: bool) -> Result<String> {
     let binary = build(root)?;
     let (mut runs, mut absent) = (Vec::new(), Vec::new());
-    for (set, arguments, needs) in SETS {
-        match needs {
-            Some(program) if !present(program) => absent.push(format!("{set} (no {program})")),
-            _ => runs.push(Stages { set, stages: stages(&binary, arguments)? }),
+    for Set { name, arguments, needs } in SETS {
+        let missing: Vec<_> =
+            needs.iter().filter(|part| !part.is_present()).map(|part| part.name()).collect();
+        if missing.is_empty() {
+            runs.push(Stages { set: name, stages: stages(&binary, arguments)? });
+        } else {
+            absent.push(format!("{name} (no {})", missing.join(", no ")));
         }
     }
+    ensure!(!runs.is_empty(), "not one set of parts is whole: {}", absent.join("; "));
     Ok(if as_json { object(&runs, &absent).to_string() } else { table(&runs, &absent) })
 }
 
@@ -92,14 +130,43 @@ fn build(root: &Path) -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn present(program: &str) -> bool {
-    let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Anvil => "anvil",
+            Self::Docker => "docker daemon",
+            Self::Kubo => "kubo",
+            Self::Root => "root",
+        }
+    }
+
+    fn is_present(self) -> bool {
+        match self {
+            Self::Anvil => succeeds("anvil".as_ref(), &["--version"]),
+            // It asks the daemon as well.
+            Self::Docker => succeeds("docker".as_ref(), &["version"]),
+            Self::Kubo => {
+                let program = env::var_os("KUBO_BINARY").unwrap_or_else(|| "ipfs".into());
+                succeeds(&program, &["version"])
+            }
+            Self::Root => fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0),
+        }
+    }
+}
+
+fn succeeds(program: &OsStr, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Runs the demonstration once.
 fn stages(binary: &Path, arguments: &[&str]) -> Result<Vec<(String, u64)>> {
-    let output = Command::new(binary)
+    let mut command = Command::new(binary);
+    for variable in CHOOSERS {
+        command.env_remove(variable);
+    }
+    let output = command
         .args(["demo", "--json"])
         .args(arguments)
         .stdin(Stdio::null())
@@ -206,6 +273,30 @@ mod tests {
         assert!(words.contains(&vec!["total", "40", "65"]), "{text}");
         assert!(words.contains(&vec!["ratio", "1.00", "1.63"]), "{text}");
         assert_eq!(words.last().unwrap()[..2], ["not", "run:"]);
+    }
+
+    #[test]
+    fn each_set_says_what_it_needs_and_the_first_is_what_others_are_compared_with() {
+        assert!(SETS[0].arguments.is_empty(), "every part is the default one");
+        for Set { name, arguments, needs } in SETS {
+            for (argument, part) in
+                [("anvil", Part::Anvil), ("kubo", Part::Kubo), ("docker", Part::Docker)]
+            {
+                assert_eq!(
+                    arguments.contains(&argument),
+                    needs.contains(&part),
+                    "{name}: {argument}"
+                );
+            }
+            assert_eq!(needs.contains(&Part::Root), !needs.contains(&Part::Docker), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_missing_or_fails_is_not_there() {
+        assert!(succeeds("true".as_ref(), &[]));
+        assert!(!succeeds("false".as_ref(), &[]));
+        assert!(!succeeds("/no/such/program".as_ref(), &[]));
     }
 
     #[test]

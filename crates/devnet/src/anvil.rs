@@ -37,10 +37,10 @@ pub enum AnvilError {
 }
 
 impl Anvil {
-    /// Starts anvil on a free port of the loopback interface, with the hard fork of the contracts.
-    pub(crate) async fn start(blocks: Blocks) -> Result<Self, AnvilError> {
+    /// Starts anvil at a port of the loopback interface, any free one for 0, with the hard fork of the contracts.
+    pub(crate) async fn start(blocks: Blocks, port: u16) -> Result<Self, AnvilError> {
         let mut command = Command::new("anvil");
-        command.args(["--host", "127.0.0.1", "--port", "0", "--hardfork", "osaka"]);
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--hardfork", "osaka"]);
         if let Blocks::Every(time) = blocks {
             command.args(["--block-time", &time.as_secs_f64().to_string()]);
         }
@@ -76,6 +76,12 @@ impl Anvil {
     /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Waits until it ends without having been asked to. Cancel-safe.
+    pub(crate) async fn ended(&mut self) {
+        // Nothing can be known of a child that cannot be waited for; it counts as ended.
+        let _ = self.child.wait().await;
     }
 
     /// Ends it and waits until it is gone.

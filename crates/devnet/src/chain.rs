@@ -1,10 +1,13 @@
 //! The chain of a local market.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr, time::Duration};
+use std::{fmt, future::pending, net::Ipv4Addr, str::FromStr, time::Duration};
 
 use roadstead_devchain::{Config, ConfigError, Devchain, Miner, Mining, ServeError, Server, serve};
 
-use crate::anvil::{Anvil, AnvilError};
+use crate::{
+    anvil::{Anvil, AnvilError},
+    port::{self, PortTaken},
+};
 
 /// Which chain to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +68,10 @@ pub enum ChainStartError {
     Config(#[from] ConfigError),
     /// The embedded chain cannot listen.
     #[error("the embedded chain cannot listen")]
-    Serve(#[from] ServeError),
+    Serve(#[source] ServeError),
+    /// Somebody else listens at the port.
+    #[error(transparent)]
+    PortTaken(#[from] PortTaken),
     /// Anvil does not run.
     #[error(transparent)]
     Anvil(#[from] AnvilError),
@@ -86,8 +92,13 @@ enum Parts {
 }
 
 impl LocalChain {
-    /// Starts the chain, or takes the one that runs, which makes blocks as it likes.
-    pub async fn start(choice: &ChainChoice, blocks: Blocks) -> Result<Self, ChainStartError> {
+    /// Starts the chain at a port of the loopback interface, any free one for 0; or takes the one that runs, which has
+    /// its port and makes blocks as it likes.
+    pub async fn start(
+        choice: &ChainChoice,
+        blocks: Blocks,
+        port: u16,
+    ) -> Result<Self, ChainStartError> {
         match choice {
             ChainChoice::Embedded => {
                 let mining = match blocks {
@@ -95,12 +106,18 @@ impl LocalChain {
                     Blocks::WithTransactions => Mining::Automine,
                 };
                 let chain = Devchain::new(Config { mining, ..Config::default() })?;
-                let server = serve(chain.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await?;
+                let served = serve(chain.clone(), (Ipv4Addr::LOCALHOST, port).into()).await;
+                let server = served.map_err(|error| not_served(error, port))?;
                 let miner = (mining != Mining::Automine).then(|| chain.spawn_miner());
                 Ok(Self { url: server.url(), parts: Parts::Embedded { server, miner } })
             }
             ChainChoice::Anvil => {
-                let anvil = Anvil::start(blocks).await?;
+                // It would say why to nobody.
+                port::try_out(port).map_err(|error| match PortTaken::of(&error, port) {
+                    Some(taken) => ChainStartError::PortTaken(taken),
+                    None => AnvilError::Start(error).into(),
+                })?;
+                let anvil = Anvil::start(blocks, port).await?;
                 Ok(Self { url: anvil.url().to_owned(), parts: Parts::Anvil(anvil) })
             }
             ChainChoice::Url(url) => Ok(Self { url: url.clone(), parts: Parts::Foreign }),
@@ -110,6 +127,14 @@ impl LocalChain {
     /// Where it answers.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Waits until a chain that was started ends without having been asked to. Cancel-safe.
+    pub async fn ended(&mut self) {
+        match &mut self.parts {
+            Parts::Anvil(anvil) => anvil.ended().await,
+            Parts::Embedded { .. } | Parts::Foreign => pending().await,
+        }
     }
 
     /// Ends what was started.
@@ -127,9 +152,37 @@ impl LocalChain {
     }
 }
 
+fn not_served(error: ServeError, port: u16) -> ChainStartError {
+    let taken = match &error {
+        ServeError::Bind { source, .. } => PortTaken::of(source, port),
+        _ => None,
+    };
+    taken.map_or(ChainStartError::Serve(error), ChainStartError::PortTaken)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_chain_is_where_it_was_asked_to_be_or_says_who_is_there() {
+        for choice in [ChainChoice::Embedded, ChainChoice::Anvil] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let start = || LocalChain::start(&choice, Blocks::WithTransactions, port);
+            let error = start().await.unwrap_err();
+            let ChainStartError::PortTaken(PortTaken { port: taken, holder }) = error else {
+                panic!("{choice}: {error}")
+            };
+            assert_eq!((taken, holder.unwrap().pid), (port, std::process::id()), "{choice}");
+            drop(listener);
+            let chain = start().await.unwrap();
+            assert_eq!(chain.url(), format!("http://127.0.0.1:{port}"));
+            chain.shutdown().await;
+        }
+    }
 
     #[test]
     fn chains_are_named_as_they_are_shown() {

@@ -16,6 +16,7 @@
 
 mod call;
 mod host;
+mod pins;
 mod renter;
 mod report;
 mod workload;
@@ -23,7 +24,7 @@ mod workload;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy_primitives::U256;
-use roadstead_core::ports::{ChainError, ContentError, Engine, EngineError};
+use roadstead_core::ports::{ChainError, ContentError, ContentStore, Engine, EngineError};
 use roadstead_image::SealProgress;
 use roadstead_journal::{FolderError, StateFolder};
 use roadstead_net::ListenError;
@@ -32,21 +33,22 @@ use roadstead_publisher::{
     AgentError, AgentEvent, CloseError, CloseEvent, OpenError, ProfileError, PublishError,
     SealWorkloadError, SealedImage, VerifiedBill, VerifyError, WithdrawError,
 };
-use roadstead_runtime::EmbeddedEngine;
-use roadstead_store::ServeError;
 use roadstead_types::{JobId, Market, TokenAmount};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     chain::{Blocks, ChainChoice, ChainStartError, LocalChain},
+    engine::EngineChoice,
     market::{LocalMarket, MarketStartError},
+    store::{LocalStore, StoreChoice, StoreStartError},
 };
 use host::Host;
+use pins::Pins;
 use renter::Renter;
 use report::Stopwatch;
 
-pub use call::Answer;
-pub use report::{DemoContracts, DemoReport, DemoTimings};
+pub use call::{Answer, CallError, call};
+pub use report::{DemoReport, DemoTimings};
 pub use workload::{WorkloadChoice, WorkloadError};
 
 /// How long one side waits for the other before the demonstration counts as failed.
@@ -63,11 +65,15 @@ const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
 pub struct DemoConfig {
     /// Which chain.
     pub chain: ChainChoice,
-    /// What runs in it.
+    /// Where the publisher keeps its blocks.
+    pub store: StoreChoice,
+    /// What the provider runs containers with.
+    pub engine: EngineChoice,
+    /// What runs in them.
     pub workload: WorkloadChoice,
     /// An empty folder for the files of market, publisher and provider.
     pub folder: PathBuf,
-    /// The program that the container engine starts for each container: one whose `main` begins with
+    /// The program that the embedded engine starts for each container: one whose `main` begins with
     /// [`roadstead_runtime::shim::answer`].
     pub shim: PathBuf,
 }
@@ -170,12 +176,15 @@ pub enum DemoError {
     /// The bill does not follow from its receipts.
     #[error("the bill is wrong")]
     Verify(#[from] VerifyError),
-    /// The publisher's blocks cannot be kept.
-    #[error("the content store cannot be used")]
-    Store(#[source] ContentError),
-    /// The publisher's blocks cannot be fetched by anybody.
-    #[error("the publisher's blocks cannot be served")]
-    Serve(#[from] ServeError),
+    /// The publisher's blocks cannot be kept, or not be fetched by anybody.
+    #[error(transparent)]
+    Store(#[from] StoreStartError),
+    /// The provider's cache does not say what it holds.
+    #[error("the provider's cache cannot be used")]
+    Cache(#[source] ContentError),
+    /// The publisher's store did not let go what it had been given.
+    #[error("the publisher's blocks stay pinned in its store")]
+    Unpin(#[source] ContentError),
     /// There is nothing to run.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
@@ -198,8 +207,8 @@ pub enum DemoError {
     #[error("the workload has no port that could be called")]
     NoPort,
     /// The service does not answer.
-    #[error("the service could not be called")]
-    Call(#[source] reqwest::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// Something of the job outlived it.
     #[error("{instances} containers, {images} images and {pins} graphs of blocks are left")]
     LeftBehind {
@@ -265,38 +274,58 @@ pub async fn run(
 ) -> Result<DemoReport, DemoError> {
     let mut clock = Stopwatch::start();
     // The part that a machine is most likely to lack comes first: nothing is started in vain.
-    let engine = EmbeddedEngine::open(config.folder.join("engine"), &config.shim).await?;
-    let engine: Arc<dyn Engine> = Arc::new(engine);
-    let starting = LocalChain::start(&config.chain, BLOCKS);
-    let Some(chain) = stop.interrupt.run_until_cancelled(starting).await else {
+    let engine = config.engine.open(&config.folder.join("engine"), &config.shim).await?;
+    let starting = async {
+        let chain = LocalChain::start(&config.chain, BLOCKS, 0).await?;
+        // Last: it may be a process that works in the folder, and only a shutdown waits for its end.
+        let store = LocalStore::start(&config.store, &config.folder.join("store")).await?;
+        Ok::<_, DemoError>((chain, store))
+    };
+    let Some(started) = stop.interrupt.run_until_cancelled(starting).await else {
         return Err(DemoError::Interrupted { refund: None });
     };
-    let chain = chain?;
+    let (chain, store) = started?;
+    let pins = Arc::new(Pins::of(store.store()));
     let mut host = None;
-    let playing = play(&config, &chain, engine, &mut host, &stop.interrupt, &mut clock, report);
+    let parts = Parts { chain: &chain, engine, store: pins.clone(), source: store.source() };
+    let playing = play(&config, parts, &mut host, &stop.interrupt, &mut clock, report);
     let played = stop.abandon.run_until_cancelled(playing).await;
     let ended = match host {
         Some(host) => host.shutdown().await,
         None => Ok(()),
     };
+    let released = pins.release().await.map_err(DemoError::Unpin);
+    store.shutdown().await;
     chain.shutdown().await;
     match played.unwrap_or(Err(DemoError::Abandoned)) {
         // A daemon that ended says why.
-        Ok(report) => ended.map(|()| report),
+        Ok(report) => ended.and(released).map(|()| report),
         Err(DemoError::Gone) => ended.and(Err(DemoError::Gone)),
+        // It says that nothing is left behind.
+        Err(interrupted @ DemoError::Interrupted { .. }) => released.and(Err(interrupted)),
         Err(error) => Err(error),
     }
 }
 
+/// What runs before the demonstration begins, and ends after it.
+struct Parts<'a> {
+    chain: &'a LocalChain,
+    engine: Arc<dyn Engine>,
+    /// Where the publisher keeps its blocks.
+    store: Arc<dyn ContentStore>,
+    /// Where the provider fetches them.
+    source: &'a str,
+}
+
 async fn play(
     config: &DemoConfig,
-    chain: &LocalChain,
-    engine: Arc<dyn Engine>,
+    parts: Parts<'_>,
     host: &mut Option<Host>,
     stop: &CancellationToken,
     clock: &mut Stopwatch,
     report: impl Fn(DemoEvent) + Clone + Send + Sync + 'static,
 ) -> Result<DemoReport, DemoError> {
+    let Parts { chain, engine, store, source } = parts;
     let setting_up = async {
         let folder = StateFolder::open(config.folder.join("market"))?;
         let local = LocalMarket::start(chain, &folder).await?;
@@ -314,7 +343,7 @@ async fn play(
     };
     let (local, started) = set_up?;
     let host = host.insert(started);
-    let renter = Renter::start(&local, &config.folder, report.clone()).await?;
+    let renter = Renter::start(&local, &config.folder, store, source, report.clone()).await?;
     let rented = renter.rent(config, host.deployed(), stop, clock, &report).await;
     let ended = renter.shutdown().await;
     let rented = match (rented, ended) {
@@ -323,5 +352,5 @@ async fn play(
         (rented, ended) => rented.and_then(|rented| ended.map(|()| rented))?,
     };
     host.check_empty().await?;
-    Ok(DemoReport::new(&config.chain, &local.market, &rented, clock))
+    Ok(DemoReport::new(config, &local.market, &rented, clock))
 }

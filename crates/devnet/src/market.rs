@@ -1,13 +1,13 @@
 //! The contracts and the accounts of a local market.
 
-use std::{fmt::Write, path::PathBuf};
+use std::path::PathBuf;
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use roadstead_chain::{Account, Connection, DeployError, Wallet};
 use roadstead_core::ports::{ChainError, WriteError};
 use roadstead_journal::{FolderError, StateFolder};
 use roadstead_types::{Market, Token, TokenAmount};
-use zeroize::Zeroizing;
+use serde::Serialize;
 
 use crate::chain::LocalChain;
 
@@ -17,8 +17,14 @@ const ETHER: u128 = 1_000_000_000_000_000_000_000;
 /// What the publisher's wallet begins with: a million test dollars of six decimals.
 const TOKENS: u128 = 1_000_000_000_000;
 
-const MARKET_FILE: &str = "market.toml";
-const ACCOUNTS_FILE: &str = "accounts.toml";
+/// The facts about the market.
+pub(crate) const MARKET_FILE: &str = "market.toml";
+
+/// The publisher's key.
+pub(crate) const PUBLISHER_KEY_FILE: &str = "publisher.key";
+
+/// The provider's key.
+pub(crate) const PROVIDER_KEY_FILE: &str = "provider.key";
 
 /// A market whose contracts were just deployed, with funded accounts.
 #[derive(Debug)]
@@ -29,8 +35,33 @@ pub struct LocalMarket {
     pub market_file: PathBuf,
     /// An account with ether and tokens.
     pub publisher: Wallet,
+    /// Where its key is written.
+    pub publisher_key: PathBuf,
     /// An account with ether.
     pub provider: Wallet,
+    /// Where its key is written.
+    pub provider_key: PathBuf,
+}
+
+/// Addresses of a market's contracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MarketContracts {
+    /// Who provides.
+    pub registry: Address,
+    /// Who holds and moves the money.
+    pub payment: Address,
+    /// What is paid with.
+    pub token: Address,
+}
+
+impl From<&Market> for MarketContracts {
+    fn from(market: &Market) -> Self {
+        Self {
+            registry: market.contracts.registry,
+            payment: market.contracts.payment,
+            token: market.token.address,
+        }
+    }
 }
 
 /// Why there is no market.
@@ -52,7 +83,7 @@ pub enum MarketStartError {
 
 impl LocalMarket {
     /// Deploys the contracts and a test token, funds a publisher and a provider, and writes the market file and, for
-    /// its owner alone, the file of the accounts' keys.
+    /// their owner alone, a file with the key of each account.
     pub async fn start(chain: &LocalChain, folder: &StateFolder) -> Result<Self, MarketStartError> {
         let connection = Connection::devnet(chain.url())?;
         let chain_id = connection.chain_id().await?;
@@ -81,14 +112,9 @@ impl LocalMarket {
             confirmations: 0,
         };
         let market_file = folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
-        // Large enough from the start: what a text leaves behind when it grows is not wiped.
-        let mut accounts = Zeroizing::new(String::with_capacity(1_024));
-        for (name, wallet) in [("publisher", &publisher), ("provider", &provider)] {
-            let (address, key) = (wallet.address(), wallet.to_hex());
-            // Writing to a string cannot fail.
-            let _ = writeln!(accounts, "[{name}]\naddress = \"{address}\"\nkey = \"{}\"", *key);
-        }
-        folder.write_secret(ACCOUNTS_FILE, accounts.as_bytes())?;
-        Ok(Self { market, market_file, publisher, provider })
+        let key = |file, wallet: &Wallet| folder.write_secret(file, wallet.to_hex().as_bytes());
+        let publisher_key = key(PUBLISHER_KEY_FILE, &publisher)?;
+        let provider_key = key(PROVIDER_KEY_FILE, &provider)?;
+        Ok(Self { market, market_file, publisher, publisher_key, provider, provider_key })
     }
 }

@@ -4,13 +4,21 @@
 //! What is pinned by others in the same daemon stays invisible where its ids are none of ours, and stays pinned. How
 //! durable a pin is, and that a collection may take what is being put while it runs, is the daemon's affair.
 
-use std::{error::Error, fmt, future::Future, io::Cursor, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    io::Cursor,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode};
+use http_body_util::{BodyExt, Collected, Empty, Limited};
+use hyper::{Request, StatusCode, body::Incoming};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -134,17 +142,57 @@ impl KuboStore {
         Ok(block.freeze())
     }
 
-    /// Counts the blocks that a collection names, a line each.
-    async fn count_collected(&self) -> Result<u64, ContentError> {
-        const OPERATION: &str = "repo/gc";
-        let failed = |error: Box<dyn Error + Send + Sync>| unavailable(&self.url, OPERATION, error);
-        let request = Request::post(format!("{}/api/v0/repo/gc", self.url)).body(Empty::new());
+    /// The URL of the gateway that the daemon serves its blocks at, as its configuration has it: what a source is opened
+    /// with. An error where there is none, or one at a port that only its start decides.
+    pub async fn gateway(&self) -> Result<String, ContentError> {
+        const OPERATION: &str = "config";
+        let late = |_| unavailable(&self.url, OPERATION, KuboError::Late(BLOCK_TIME));
+        let asked = self.ask_plainly(OPERATION, "config?arg=Addresses.Gateway");
+        let answer = async {
+            let body = Limited::new(asked.await?, MAX_LINE).collect().await;
+            body.map(Collected::to_bytes).map_err(|error| unavailable(&self.url, OPERATION, error))
+        };
+        let answer = tokio::time::timeout(BLOCK_TIME, answer).await.map_err(late)??;
+        let senseless = |_| unavailable(&self.url, OPERATION, KuboError::Senseless);
+        let answer: Value = serde_json::from_slice(&answer).map_err(senseless)?;
+        // One address, or a list of them.
+        let value = &answer["Value"];
+        let texts = value
+            .as_str()
+            .into_iter()
+            .chain(value.as_array().into_iter().flatten().filter_map(Value::as_str));
+        let host = self.url.parse::<Url>().ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        let mut urls = texts.filter_map(|text| gateway_url(text, host.as_deref()?));
+        urls.next().ok_or_else(|| ContentError::Refused {
+            address: self.url.clone(),
+            reason:
+                "the Kubo daemon there serves no gateway at a fixed TCP port; give it one with \
+                `ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080`, and start it again"
+                    .into(),
+        })
+    }
+
+    /// A call that the library has not. The answer has begun, and is not an error.
+    async fn ask_plainly(
+        &self,
+        operation: &'static str,
+        call: &str,
+    ) -> Result<Incoming, ContentError> {
+        let failed = |error: Box<dyn Error + Send + Sync>| unavailable(&self.url, operation, error);
+        let request = Request::post(format!("{}/api/v0/{call}", self.url)).body(Empty::new());
         let request = request.map_err(|error| failed(error.into()))?;
         let answer = self.plain.request(request).await.map_err(|error| failed(error.into()))?;
         if answer.status() != StatusCode::OK {
             return Err(failed(KuboError::Status(answer.status()).into()));
         }
-        let mut body = answer.into_body();
+        Ok(answer.into_body())
+    }
+
+    /// Counts the blocks that a collection names, a line each.
+    async fn count_collected(&self) -> Result<u64, ContentError> {
+        const OPERATION: &str = "repo/gc";
+        let failed = |error: Box<dyn Error + Send + Sync>| unavailable(&self.url, OPERATION, error);
+        let mut body = self.ask_plainly(OPERATION, OPERATION).await?;
         let (mut line, mut removed) = (BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| failed(error.into()))?;
@@ -299,5 +347,64 @@ fn removed_by(line: &[u8]) -> Result<u64, KuboError> {
     match line.get("Error").and_then(Value::as_str) {
         Some(error) if !error.is_empty() => Err(KuboError::said(error)),
         _ => Ok(u64::from(line.pointer("/Key/~1").is_some_and(Value::is_string))),
+    }
+}
+
+/// The URL of a multiaddress of TCP, such as `/ip4/127.0.0.1/tcp/8080`. One that stands for all addresses of the daemon's
+/// machine is reached as its RPC is, at `host`.
+fn gateway_url(multiaddress: &str, host: &str) -> Option<String> {
+    let parts: Vec<&str> = multiaddress.split('/').collect();
+    let (kind, name, port) = match parts[..] {
+        ["", kind, name, "tcp", port] | ["", kind, name, "tcp", port, "http"] => (kind, name, port),
+        _ => return None,
+    };
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let name = match kind {
+        "ip4" => match name.parse::<Ipv4Addr>().ok()? {
+            Ipv4Addr::UNSPECIFIED => host.to_owned(),
+            address => address.to_string(),
+        },
+        "ip6" => match name.parse::<Ipv6Addr>().ok()? {
+            Ipv6Addr::UNSPECIFIED => host.to_owned(),
+            address => format!("[{address}]"),
+        },
+        "dns" | "dns4" | "dns6" => name.to_owned(),
+        _ => return None,
+    };
+    let url: Url = format!("http://{name}:{port}").parse().ok()?;
+    // What is more than a host and a port came from a name that is none.
+    (url.path() == "/" && url.query().is_none() && url.username().is_empty())
+        .then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_multiaddress_of_tcp_is_a_url() {
+        for (multiaddress, url) in [
+            ("/ip4/127.0.0.1/tcp/8080", Some("http://127.0.0.1:8080")),
+            ("/ip4/127.0.0.1/tcp/8080/http", Some("http://127.0.0.1:8080")),
+            ("/ip6/::1/tcp/8080", Some("http://[::1]:8080")),
+            ("/dns4/gateway.example/tcp/81", Some("http://gateway.example:81")),
+            ("/ip4/0.0.0.0/tcp/8080", Some("http://daemon.example:8080")),
+            ("/ip6/::/tcp/8080", Some("http://daemon.example:8080")),
+            ("/ip4/127.0.0.1/tcp/0", None),
+            ("/ip4/127.0.0.1/tcp/65536", None),
+            ("/ip4/127.0.0.1/udp/8080", None),
+            ("/ip4/gateway.example/tcp/8080", None),
+            ("/dns4/user@gateway.example/tcp/81", None),
+            ("/dns4/gateway.example?x/tcp/81", None),
+            ("/unix/run/gateway", None),
+            ("127.0.0.1:8080", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                gateway_url(multiaddress, "daemon.example").as_deref(),
+                url,
+                "{multiaddress}"
+            );
+        }
     }
 }

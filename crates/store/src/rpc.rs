@@ -1,6 +1,6 @@
 //! The part of Kubo's RPC that a content store needs, over an embedded store, for programs of this machine.
 //!
-//! `POST /api/v0/{version, block/put, block/get, block/stat, pin/add, pin/ls, pin/rm, repo/gc}`, as
+//! `POST /api/v0/{version, config, block/put, block/get, block/stat, pin/add, pin/ls, pin/rm, repo/gc}`, as
 //! <https://docs.ipfs.tech/reference/kubo/rpc/> has them. Whoever reaches it may do anything to the store, and it knows no
 //! passwords. So it listens on loopback alone, and refuses what a browser sends for a web page: requests with an origin
 //! or a referrer, requests of a browser, and requests that came here under a foreign name (DNS rebinding).
@@ -73,11 +73,13 @@ pub struct LoopbackRpc {
 
 impl LoopbackRpc {
     /// Serves `store` at a loopback address until `stop` is cancelled; with port 0 the system chooses a free one.
+    /// `gateway` is where a [`Gateway`](crate::Gateway) serves the same store, if one does: clients ask for it.
     ///
     /// Every account of this machine can use it, and so read, pin, unpin and remove whatever the store holds: it is for a
     /// development machine.
     pub async fn serve(
         store: EmbeddedStore,
+        gateway: Option<SocketAddr>,
         address: SocketAddr,
         stop: &CancellationToken,
     ) -> Result<Self, RpcError> {
@@ -86,6 +88,7 @@ impl LoopbackRpc {
         }
         let router = Router::new()
             .route("/api/v0/version", post(version))
+            .route("/api/v0/config", post(async move |RawQuery(query)| config(gateway, query)))
             .route("/api/v0/block/put", post(block_put))
             .route("/api/v0/block/get", post(block_get))
             .route("/api/v0/block/stat", post(block_stat))
@@ -153,6 +156,19 @@ type Answer = Result<Response, Failure>;
 async fn version() -> Response {
     let version = env!("CARGO_PKG_VERSION");
     as_json(&json!({"Version": version, "Commit": "", "Repo": "", "System": "", "Golang": ""}))
+}
+
+/// Only where the gateway is.
+fn config(gateway: Option<SocketAddr>, query: Option<String>) -> Answer {
+    const KEY: &str = "Addresses.Gateway";
+    if Query::of(query).get("arg") != Some(KEY) {
+        return Err(Failure::mistake(format!("only {KEY} is known")));
+    }
+    let address = gateway.map(|gateway| match gateway {
+        SocketAddr::V4(v4) => format!("/ip4/{}/tcp/{}", v4.ip(), v4.port()),
+        SocketAddr::V6(v6) => format!("/ip6/{}/tcp/{}", v6.ip(), v6.port()),
+    });
+    Ok(as_json(&json!({"Key": KEY, "Value": address.unwrap_or_default()})))
 }
 
 async fn block_put(

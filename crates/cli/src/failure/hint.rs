@@ -256,3 +256,44 @@ fn approve(market: Option<&Market>, amount: &str) -> String {
         "cast send --rpc-url {rpc} --interactive {token} \"approve(address,uint256)\" {payment} {amount}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{B256, U256};
+    use roadstead_abi::TestToken;
+    use roadstead_types::{Contracts, Token};
+
+    use super::*;
+
+    #[test]
+    fn an_allowance_that_is_too_small_is_mended_by_one_command() {
+        let market = Market {
+            devnet: false,
+            chain_id: 1,
+            genesis: B256::ZERO,
+            rpc: vec!["http://127.0.0.1:8545".into()],
+            contracts: Contracts {
+                registry: Address::repeat_byte(1),
+                payment: Address::repeat_byte(2),
+            },
+            token: Token { address: Address::repeat_byte(3), symbol: "RTD".into(), decimals: 6 },
+            from_block: 1,
+            confirmations: 0,
+        };
+        let refused = TestToken::ERC20InsufficientAllowance {
+            spender: market.contracts.payment,
+            allowance: U256::from(1),
+            needed: U256::from(70),
+        };
+        let source = Revert::Token(TestTokenErrors::ERC20InsufficientAllowance(refused));
+        let error = anyhow::Error::new(WriteError::Reverted { call: "open", source });
+        let error = error.context("the job could not be opened");
+        let (token, payment) = (market.token.address, market.contracts.payment);
+        assert_eq!(
+            of(&error, Some(&market)).unwrap(),
+            format!(
+                "cast send --rpc-url http://127.0.0.1:8545 --interactive {token} \"approve(address,uint256)\" {payment} 70"
+            )
+        );
+    }
+}

@@ -6,8 +6,6 @@ use reqwest::{Client, redirect::Policy};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::DemoError;
-
 /// A service whose program has only just been started may not listen yet.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -26,21 +24,25 @@ pub struct Answer {
     pub beginning: String,
 }
 
+/// The service gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the service could not be called")]
+pub struct CallError(#[from] reqwest::Error);
+
 /// Asks for `/` until something is answered. The caller limits how long.
-pub(super) async fn call(url: &str) -> Result<Answer, DemoError> {
-    let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build();
-    let client = client.map_err(DemoError::Call)?;
+pub async fn call(url: &str) -> Result<Answer, CallError> {
+    let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build()?;
     let mut response = loop {
         match client.get(url).send().await {
             Ok(response) => break response,
             Err(error) if error.is_connect() || error.is_request() => sleep(RETRY).await,
-            Err(error) => return Err(DemoError::Call(error)),
+            Err(error) => return Err(error.into()),
         }
     };
     let status = response.status().as_u16();
     let mut body = Vec::new();
     while body.len() < MAX_SHOWN {
-        match response.chunk().await.map_err(DemoError::Call)? {
+        match response.chunk().await? {
             Some(chunk) => body.extend_from_slice(&chunk),
             None => break,
         }

@@ -88,7 +88,7 @@ impl Host {
     pub(super) async fn check_empty(&self) -> Result<(), DemoError> {
         let instances = self.ports.engine.instances().await?;
         let images = self.ports.engine.images().await?;
-        let pins = self.ports.cache.pins().await.map_err(DemoError::Store)?;
+        let pins = self.ports.cache.pins().await.map_err(DemoError::Cache)?;
         if instances.is_empty() && images.is_empty() && pins.is_empty() {
             Ok(())
         } else {
@@ -111,10 +111,13 @@ impl Host {
     }
 }
 
-/// The engine is the demonstration's own, so whatever it runs may go.
+/// The engine is the demonstration's own, so whatever it runs and keeps may go. It need not keep it in our folder.
 async fn remove_all(engine: &dyn Engine) -> Result<(), EngineError> {
     for instance in engine.instances().await? {
         engine.remove(&instance).await?;
+    }
+    for image in engine.images().await? {
+        engine.remove_image(&image).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The publisher's side of the demonstration.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use alloy_primitives::{Address, U256};
 use roadstead_core::{
@@ -11,11 +11,10 @@ use roadstead_core::{
 };
 use roadstead_journal::StateFolder;
 use roadstead_publisher::{
-    Agent, AgentError, AgentEvent, AgentLimits, Closed, Deal, Keys, OpenRequest, Ports, Prepared,
-    SealedImage, VerifiedBill, close, open, provider_key, provider_profile, publish, seal,
-    verify_job, wire, withdraw,
+    Agent, AgentError, AgentEvent, AgentKeys, AgentLimits, Closed, Deal, Keys, OpenRequest, Ports,
+    Prepared, SealedImage, VerifiedBill, close, open, provider_key, provider_profile, publish,
+    seal, verify_job, wire, withdraw,
 };
-use roadstead_store::{EmbeddedStore, Gateway};
 use roadstead_types::{Cid, JobId, JobStatus, Market, Seconds, Terms, TokenAmount};
 use tokio::{
     sync::watch,
@@ -44,13 +43,15 @@ const RECEIPTS: u32 = 3;
 /// How many bills are paid before that.
 const SETTLEMENTS: u32 = 2;
 
-/// A publisher with its wallet, its keys, its agent, and a store that serves its blocks.
+/// A publisher with its wallet, its keys and its agent.
 pub(super) struct Renter {
     ports: Ports,
     keys: Keys,
     market: Market,
     provider: Address,
-    gateway: Gateway,
+    /// Who accepts the bills.
+    signer: Address,
+    source: String,
     folder: StateFolder,
     agent: JoinHandle<Result<(), AgentError>>,
     stop_agent: CancellationToken,
@@ -93,18 +94,17 @@ struct Wallets {
 }
 
 impl Renter {
-    /// Connects the publisher to the market, starts its agent, and serves its blocks on this machine.
+    /// Connects the publisher, whose blocks `store` keeps and `source` serves, to the market, and starts its agent.
     pub(super) async fn start(
         local: &LocalMarket,
         folder: &Path,
+        store: Arc<dyn ContentStore>,
+        source: &str,
         report: impl Fn(DemoEvent) + Send + Sync + 'static,
     ) -> Result<Self, DemoError> {
         let folder = StateFolder::open(folder.join("publisher"))?;
         let keys = Keys::load_or_create(&folder)?;
-        let store = EmbeddedStore::open(folder.path().join("blocks"));
-        let store: Arc<dyn ContentStore> = Arc::new(store.map_err(DemoError::Store)?);
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let gateway = Gateway::serve(store.clone(), any, &CancellationToken::new()).await?;
+        let agent_keys = AgentKeys::load_or_create(&folder)?;
         let market = local.market.clone();
         let ports = wire(market.clone(), local.publisher.clone(), store, &folder, &keys).await?;
 
@@ -114,10 +114,21 @@ impl Renter {
             report(DemoEvent::Agent(event));
         };
         let stop_agent = CancellationToken::new();
-        let agent = Agent::new(ports.agent(&keys), AgentLimits::default(), events);
+        let agent = Agent::new(ports.agent(&agent_keys), AgentLimits::default(), events);
         let agent = tokio::spawn(agent.run(stop_agent.clone()));
-        let provider = local.provider.address();
-        Ok(Self { ports, keys, market, provider, gateway, folder, agent, stop_agent, known })
+        let (provider, signer) = (local.provider.address(), agent_keys.signer.address());
+        Ok(Self {
+            ports,
+            keys,
+            market,
+            provider,
+            signer,
+            source: source.to_owned(),
+            folder,
+            agent,
+            stop_agent,
+            known,
+        })
     }
 
     /// Seals what was chosen, opens a job for it, calls its service, lets it run for some intervals, closes the job and
@@ -194,7 +205,7 @@ impl Renter {
         let amount = |units| TokenAmount::new(units).expect("far below 2^96");
         let deal = Deal {
             provider: self.provider,
-            signer: self.keys.agent.address(),
+            signer: self.signer,
             deposit: amount(DEPOSIT).max(lasting),
             prices,
             interval: INTERVAL,
@@ -202,7 +213,7 @@ impl Renter {
             notice: Seconds::from_hours(24),
             window: Seconds(0),
             salt: 0,
-            source: self.gateway.url(),
+            source: self.source.clone(),
         };
         let prepared = publish(&self.ports, &self.keys, &self.market, &sealed, &key, &deal).await?;
         clock.lap(|timings| &mut timings.publish);
@@ -237,7 +248,7 @@ impl Renter {
         let after = after.map_err(|_| DemoError::Gone)?.unwrap_or_default();
         clock.note(|timings| &mut timings.deploy, after);
         let url = decided.url.ok_or(DemoError::NoPort)?;
-        let answer = timeout(PATIENCE, call(&url)).await;
+        let answer = timeout(PATIENCE, async { Ok(call(&url).await?) }).await;
         let silent = |what| DemoError::Silent { what, within: PATIENCE };
         let answer = answer.unwrap_or(Err(silent("did not let the service be called")))?;
         report(DemoEvent::Answered { url: url.clone(), answer: answer.clone() });
@@ -314,11 +325,10 @@ impl Renter {
         })
     }
 
-    /// Ends the agent and the service of its blocks.
+    /// Ends the agent.
     pub(super) async fn shutdown(self) -> Result<(), DemoError> {
         self.stop_agent.cancel();
         let ended = self.agent.await;
-        self.gateway.shutdown().await;
         match ended {
             Ok(ended) => Ok(ended?),
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),

@@ -2,22 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use alloy_primitives::Address;
 use roadstead_types::{Cid, JobId, Market, Token, TokenAmount, content};
 use serde::Serialize;
 
-use super::renter::Rented;
-use crate::chain::ChainChoice;
+use super::{DemoConfig, renter::Rented};
+use crate::market::MarketContracts;
 
 /// The result of a demonstration. Sums are whole token base units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DemoReport {
     /// Which chain it was played on, as on the command line.
     pub chain: String,
+    /// Where the publisher kept its blocks, likewise.
+    pub store: String,
+    /// What ran the container, likewise.
+    pub engine: String,
     /// EIP-155 id of the chain.
     pub chain_id: u64,
     /// Where the contracts are.
-    pub contracts: DemoContracts,
+    pub contracts: MarketContracts,
     /// The job.
     pub job: JobId,
     /// The graph of the sealed image's blocks.
@@ -52,17 +55,6 @@ pub struct DemoReport {
     pub token: Token,
 }
 
-/// Addresses of the contracts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct DemoContracts {
-    /// Who provides.
-    pub registry: Address,
-    /// Who holds and moves the money.
-    pub payment: Address,
-    /// What is paid with.
-    pub token: Address,
-}
-
 /// Wall-clock milliseconds of each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DemoTimings {
@@ -88,19 +80,17 @@ pub struct DemoTimings {
 
 impl DemoReport {
     pub(super) fn new(
-        chain: &ChainChoice,
+        config: &DemoConfig,
         market: &Market,
         rented: &Rented,
         clock: &Stopwatch,
     ) -> Self {
         Self {
-            chain: chain.to_string(),
+            chain: config.chain.to_string(),
+            store: config.store.to_string(),
+            engine: config.engine.to_string(),
             chain_id: market.chain_id,
-            contracts: DemoContracts {
-                registry: market.contracts.registry,
-                payment: market.contracts.payment,
-                token: market.token.address,
-            },
+            contracts: market.into(),
             job: rented.job,
             image_root: rented.image.root,
             bundle: rented.bundle,

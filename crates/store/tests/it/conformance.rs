@@ -27,7 +27,7 @@ async fn subjects() -> Vec<Subject> {
     let mut all =
         vec![Subject { name: "embedded", store: Arc::new(store), _behind: Box::new(home) }];
     let (store, home) = embedded();
-    let rpc = LoopbackRpc::serve(store, ANY, &CancellationToken::new()).await.unwrap();
+    let rpc = LoopbackRpc::serve(store, None, ANY, &CancellationToken::new()).await.unwrap();
     let store = Arc::new(KuboStore::new(&rpc.url()).unwrap());
     all.push(Subject { name: "embedded by RPC", store, _behind: Box::new((rpc, home)) });
     if let Some(daemon) = Daemon::start() {

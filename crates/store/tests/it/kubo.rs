@@ -50,6 +50,13 @@ impl Daemon {
         &self.url
     }
 
+    /// Changes its configuration, which it reads again for whoever asks for it.
+    fn configure(&self, key: &str, value: &str) {
+        let binary = env::var_os("KUBO_BINARY").unwrap();
+        let set = command(&binary, self.home.path(), &["config", key, value]).status().unwrap();
+        assert!(set.success());
+    }
+
     fn gateway(&self) -> String {
         fs::read_to_string(self.home.path().join("gateway")).unwrap()
     }
@@ -136,9 +143,22 @@ async fn a_password_in_an_address_is_not_shown() {
 }
 
 #[tokio::test]
+async fn the_embedded_store_says_where_its_gateway_is() {
+    let (store, _home) = embedded();
+    let gateway = "127.0.0.1:8123".parse().unwrap();
+    let stop = CancellationToken::new();
+    let rpc = LoopbackRpc::serve(store.clone(), Some(gateway), ANY, &stop).await.unwrap();
+    let told = KuboStore::new(&rpc.url()).unwrap().gateway().await.unwrap();
+    assert_eq!(told, "http://127.0.0.1:8123");
+    let without = LoopbackRpc::serve(store, None, ANY, &stop).await.unwrap();
+    let refused = KuboStore::new(&without.url()).unwrap().gateway().await;
+    assert!(matches!(refused, Err(ContentError::Refused { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_not_there_is_an_error_and_not_an_absent_block() {
     let (store, _home) = embedded();
-    let rpc = LoopbackRpc::serve(store, ANY, &CancellationToken::new()).await.unwrap();
+    let rpc = LoopbackRpc::serve(store, None, ANY, &CancellationToken::new()).await.unwrap();
     let kubo = KuboStore::new(&rpc.url()).unwrap();
     assert!(!kubo.version().await.unwrap().is_empty());
     rpc.shutdown().await;
@@ -237,4 +257,40 @@ async fn an_error_in_a_collection_is_not_counted_as_a_block() {
     assert_eq!(answering("200 OK", two).await.collect().await.unwrap(), 2);
     let busy = answering("503 Service Unavailable", Vec::new()).await;
     assert!(matches!(busy.collect().await.unwrap_err(), ContentError::Unavailable { .. }));
+}
+
+#[tokio::test]
+async fn the_gateway_of_a_daemon_is_the_first_that_can_be_reached() {
+    let of = async |value: &str| {
+        let body = format!("{{\"Key\":\"Addresses.Gateway\",\"Value\":{value}}}");
+        answering("200 OK", body.into_bytes()).await.gateway().await
+    };
+    let url = of("\"/ip4/127.0.0.1/tcp/8080\"").await.unwrap();
+    assert_eq!(url, "http://127.0.0.1:8080");
+    let url = of("[\"/unix/gateway\", \"/ip4/0.0.0.0/tcp/8081\"]").await.unwrap();
+    assert_eq!(url, "http://127.0.0.1:8081");
+    for none in ["\"\"", "[]", "null", "7", "\"/ip4/127.0.0.1/tcp/0\""] {
+        let error = of(none).await.unwrap_err();
+        assert!(matches!(error, ContentError::Refused { .. }), "{none}: {error}");
+        assert!(error.to_string().contains("ipfs config Addresses.Gateway"), "{none}: {error}");
+    }
+    for (status, body) in [
+        ("403 Forbidden", b"403 - Forbidden".to_vec()),
+        ("200 OK", b"no JSON".to_vec()),
+        ("200 OK", vec![b' '; 1 << 20]),
+    ] {
+        let error = answering(status, body).await.gateway().await.unwrap_err();
+        assert!(matches!(error, ContentError::Unavailable { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_daemon_says_where_its_gateway_is() {
+    let Some(daemon) = Daemon::start() else { return };
+    let kubo = KuboStore::new(daemon.url()).unwrap();
+    // The profile of tests leaves the port to the system, and only the daemon's own file says which it took.
+    let error = kubo.gateway().await.unwrap_err();
+    assert!(matches!(error, ContentError::Refused { .. }), "{error}");
+    daemon.configure("Addresses.Gateway", "/ip4/127.0.0.1/tcp/47999");
+    assert_eq!(kubo.gateway().await.unwrap(), "http://127.0.0.1:47999");
 }

@@ -13,7 +13,7 @@ use crate::fixture::{ANY, embedded, raw};
 
 async fn serve() -> (LoopbackRpc, EmbeddedStore, TempDir) {
     let (store, home) = embedded();
-    let rpc = LoopbackRpc::serve(store.clone(), ANY, &CancellationToken::new()).await.unwrap();
+    let rpc = LoopbackRpc::serve(store.clone(), None, ANY, &CancellationToken::new()).await.unwrap();
     (rpc, store, home)
 }
 
@@ -57,7 +57,7 @@ async fn it_listens_for_this_machine_alone() {
     let (store, _home) = embedded();
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let (address, stop) = (address.parse().unwrap(), CancellationToken::new());
-        let served = LoopbackRpc::serve(store.clone(), address, &stop).await;
+        let served = LoopbackRpc::serve(store.clone(), None, address, &stop).await;
         assert!(matches!(served, Err(RpcError::NotLoopback { .. })), "{address}");
     }
 }

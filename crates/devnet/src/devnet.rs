@@ -1,0 +1,313 @@
+//! A market for processes of their own: what lasts until somebody ends it.
+//!
+//! Its folder holds the market file, the keys of two funded accounts, and the blocks of a content store for whoever has
+//! none. Nothing of it outlives the chain: what is in the folder goes when the market ends, and what a crash left there
+//! goes when the next one starts.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use alloy_primitives::Address;
+use roadstead_core::ports::ContentError;
+use roadstead_journal::StateFolder;
+use roadstead_store::{EmbeddedStore, Gateway, LoopbackRpc, RpcError, ServeError};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chain::{Blocks, ChainChoice, ChainStartError, LocalChain},
+    market::{
+        LocalMarket, MARKET_FILE, MarketContracts, MarketStartError, PROVIDER_KEY_FILE,
+        PUBLISHER_KEY_FILE,
+    },
+    port::{self, PortTaken},
+};
+
+/// Where the chain answers where nothing else is said.
+pub const CHAIN_PORT: u16 = 47545;
+
+/// Where the content store answers as a Kubo daemon's RPC.
+pub const STORE_PORT: u16 = 47501;
+
+/// Where its blocks can be fetched.
+pub const GATEWAY_PORT: u16 = 47580;
+
+/// As on a public chain, only faster.
+const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
+
+/// The blocks of the content store.
+const BLOCKS_FOLDER: &str = "blocks";
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct DevnetConfig<'a> {
+    /// Which chain.
+    pub chain: ChainChoice,
+    /// Where the files are. It stays locked as long as the caller keeps it.
+    pub folder: &'a StateFolder,
+    /// Where everything listens.
+    pub ports: DevnetPorts,
+}
+
+/// Ports of the loopback interface, any free one for each 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevnetPorts {
+    /// The chain's JSON-RPC; of no meaning for a chain that runs already.
+    pub chain: u16,
+    /// The content store's RPC.
+    pub store: u16,
+    /// The content store's gateway.
+    pub gateway: u16,
+}
+
+impl DevnetPorts {
+    /// Free ports for all.
+    pub const ANY: Self = Self { chain: 0, store: 0, gateway: 0 };
+}
+
+impl Default for DevnetPorts {
+    fn default() -> Self {
+        Self { chain: CHAIN_PORT, store: STORE_PORT, gateway: GATEWAY_PORT }
+    }
+}
+
+/// What runs, and where its files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DevnetReport {
+    /// Which chain, as on the command line.
+    pub chain: String,
+    /// EIP-155 id of the chain.
+    pub chain_id: u64,
+    /// Where its parts answer.
+    pub urls: DevnetUrls,
+    /// Where the facts about it are.
+    pub files: DevnetFiles,
+    /// Who has been given something.
+    pub accounts: DevnetAccounts,
+    /// Addresses of the contracts.
+    pub contracts: MarketContracts,
+}
+
+/// Where the parts of a local market answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DevnetUrls {
+    /// The chain's JSON-RPC.
+    pub chain: String,
+    /// The content store's RPC, which is Kubo's.
+    pub store: String,
+    /// The content store's gateway: what a job names as the source of its blocks.
+    pub gateway: String,
+}
+
+/// The files of a local market.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DevnetFiles {
+    /// The facts that every process needs.
+    pub market: PathBuf,
+    /// The publisher's key, for its owner alone.
+    pub publisher_key: PathBuf,
+    /// The provider's key, likewise.
+    pub provider_key: PathBuf,
+}
+
+/// The funded accounts of a local market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DevnetAccounts {
+    /// It has ether and tokens.
+    pub publisher: Address,
+    /// It has ether.
+    pub provider: Address,
+}
+
+/// Why there is no local market, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    /// Somebody else listens where a part of the market should.
+    #[error(transparent)]
+    PortTaken(#[from] PortTaken),
+    /// There is no chain.
+    #[error(transparent)]
+    Chain(#[from] ChainStartError),
+    /// There is no market on it.
+    #[error(transparent)]
+    Market(#[from] MarketStartError),
+    /// Blocks cannot be kept.
+    #[error("the content store cannot be used")]
+    Store(#[from] ContentError),
+    /// The content store's RPC does not start.
+    #[error("the content store's RPC cannot be served")]
+    Rpc(#[from] RpcError),
+    /// The content store's gateway does not start.
+    #[error("the content store's gateway cannot be served")]
+    Gateway(#[from] ServeError),
+    /// What is left of an earlier market cannot be removed.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// What.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The chain ended by itself.
+    #[error("the chain ended by itself, and the market with it")]
+    ChainEnded,
+}
+
+/// A local market that runs. Dropped, it cuts everything off and leaves its files.
+#[derive(Debug)]
+pub struct Devnet {
+    chain: LocalChain,
+    rpc: LoopbackRpc,
+    gateway: Gateway,
+    folder: PathBuf,
+    report: DevnetReport,
+}
+
+impl Devnet {
+    /// Starts the chain, deploys the contracts, funds the accounts, writes the files, and serves the content store.
+    pub async fn start(config: DevnetConfig<'_>) -> Result<Self, DevnetError> {
+        let DevnetConfig { chain: choice, folder, ports } = config;
+        // Before anything is started, and before anything is removed.
+        let chain_port = if matches!(choice, ChainChoice::Url(_)) { 0 } else { ports.chain };
+        for port in [chain_port, ports.store, ports.gateway] {
+            let tried = port::try_out(port);
+            if let Some(taken) = tried.err().and_then(|error| PortTaken::of(&error, port)) {
+                return Err(taken.into());
+            }
+        }
+        let chain = LocalChain::start(&choice, BLOCKS, ports.chain).await?;
+        remove_files(folder.path())?;
+        let local = LocalMarket::start(&chain, folder).await?;
+        let store = EmbeddedStore::open(folder.path().join(BLOCKS_FOLDER))?;
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stop = CancellationToken::new();
+        let gateway =
+            Gateway::serve(std::sync::Arc::new(store.clone()), at(ports.gateway), &stop).await?;
+        let rpc =
+            LoopbackRpc::serve(store, Some(gateway.local_addr()), at(ports.store), &stop).await?;
+        let report = DevnetReport {
+            chain: choice.to_string(),
+            chain_id: local.market.chain_id,
+            urls: DevnetUrls {
+                chain: chain.url().to_owned(),
+                store: rpc.url(),
+                gateway: gateway.url(),
+            },
+            files: DevnetFiles {
+                market: local.market_file,
+                publisher_key: local.publisher_key,
+                provider_key: local.provider_key,
+            },
+            accounts: DevnetAccounts {
+                publisher: local.publisher.address(),
+                provider: local.provider.address(),
+            },
+            contracts: (&local.market).into(),
+        };
+        Ok(Self { chain, rpc, gateway, folder: folder.path().to_owned(), report })
+    }
+
+    /// What runs.
+    pub const fn report(&self) -> &DevnetReport {
+        &self.report
+    }
+
+    /// Runs until it is stopped, and ends everything of it. A chain that ends before that is an error.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), DevnetError> {
+        let ended = stop.run_until_cancelled(self.chain.ended()).await;
+        self.shutdown().await?;
+        ended.map_or(Ok(()), |()| Err(DevnetError::ChainEnded))
+    }
+
+    /// Ends everything that was started, and removes its files.
+    pub async fn shutdown(self) -> Result<(), DevnetError> {
+        self.rpc.shutdown().await;
+        self.gateway.shutdown().await;
+        self.chain.shutdown().await;
+        remove_files(&self.folder)
+    }
+}
+
+/// Removes what a local market has written.
+fn remove_files(folder: &Path) -> Result<(), DevnetError> {
+    for name in [MARKET_FILE, PUBLISHER_KEY_FILE, PROVIDER_KEY_FILE] {
+        let path = folder.join(name);
+        removed(fs::remove_file(&path), path)?;
+    }
+    let path = folder.join(BLOCKS_FOLDER);
+    removed(fs::remove_dir_all(&path), path)
+}
+
+fn removed(result: io::Result<()>, path: PathBuf) -> Result<(), DevnetError> {
+    match result {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(DevnetError::Remove { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn devnet(folder: &StateFolder, ports: DevnetPorts) -> DevnetConfig<'_> {
+        DevnetConfig { chain: ChainChoice::Embedded, folder, ports }
+    }
+
+    #[tokio::test]
+    async fn what_a_market_leaves_is_gone_with_it_or_with_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        let files = || {
+            let entries = fs::read_dir(home.path()).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let first = Devnet::start(devnet(&folder, DevnetPorts::ANY)).await.unwrap();
+        let written = ["blocks", "lock", "market.toml", "provider.key", "publisher.key"];
+        assert_eq!(files(), written);
+        let forgotten = home.path().join("blocks/forgotten");
+        fs::write(&forgotten, "").unwrap();
+        // As a crash does.
+        drop(first);
+        assert_eq!(files(), written);
+        let second = Devnet::start(devnet(&folder, DevnetPorts::ANY)).await.unwrap();
+        assert!(!forgotten.exists());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        second.run(&stop).await.unwrap();
+        assert_eq!(files(), ["lock"]);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_costs_nothing_that_was_there() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        let market = folder.write(MARKET_FILE, b"of before").unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for ports in [
+            DevnetPorts { chain: port, ..DevnetPorts::ANY },
+            DevnetPorts { store: port, ..DevnetPorts::ANY },
+            DevnetPorts { gateway: port, ..DevnetPorts::ANY },
+        ] {
+            let error = Devnet::start(devnet(&folder, ports)).await.unwrap_err();
+            assert!(
+                matches!(&error, DevnetError::PortTaken(taken) if taken.port == port),
+                "{ports:?}: {error}"
+            );
+        }
+        assert_eq!(fs::read(market).unwrap(), b"of before");
+    }
+}
