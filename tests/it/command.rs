@@ -37,11 +37,15 @@ impl Roadstead {
     /// The command with these arguments, not started yet. As in a terminal, it and its children are a group.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        // Nothing of the tester's own settings, but the mark of the test run.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROADSTEAD_")) {
+            if name != "ROADSTEAD_TEST_RUN" {
+                command.env_remove(name);
+            }
+        }
         command
             .args(arguments)
             .env("ROADSTEAD_HOME", self.home())
-            .env_remove("ROADSTEAD_CHAIN")
-            .env_remove("ROADSTEAD_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -303,7 +303,8 @@ fn what_a_wallet_lacks_is_said_with_the_command_that_mends_it() {
         let error = &json(&output)["error"];
         assert!(text(&error["message"]).contains(missing), "{error}");
         // In place of the question for the key of somebody who has what is missing.
-        let command = text(&error["hint"]).replace("--interactive", &format!("--private-key {rich}"));
+        let command =
+            text(&error["hint"]).replace("--interactive", &format!("--private-key {rich}"));
         let mended = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).output();
         let mended = mended.unwrap();
         assert!(mended.status.success(), "{command}: {}", standard_error(&mended));

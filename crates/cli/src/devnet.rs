@@ -105,6 +105,10 @@ impl fmt::Display for Ready<'_> {
         let home = self.home.map(|home| format!(" --home {}", quoted(home))).unwrap_or_default();
         let market = quoted(&files.market);
         let (publisher, provider) = (quoted(&files.publisher_key), quoted(&files.provider_key));
+        let workload = match &files.workload {
+            Some(example) => quoted(example),
+            None => "workload.yaml".to_owned(),
+        };
         let address = accounts.provider;
         for (who, commands) in [
             (
@@ -120,7 +124,7 @@ impl fmt::Display for Ready<'_> {
                 "the publisher",
                 vec![
                     format!(
-                        "publish --market {market} --key-file {publisher} --provider {address} -f workload.yaml"
+                        "publish --market {market} --key-file {publisher} --provider {address} -f {workload}"
                     ),
                     "jobs".to_owned(),
                 ],

@@ -1,7 +1,7 @@
 //! A market for processes of their own: what lasts until somebody ends it.
 //!
-//! Its folder holds the market file, the keys of two funded accounts, and the blocks of a content store for whoever has
-//! none. Nothing of it outlives the chain: what is in the folder goes when the market ends, and what a crash left there
+//! Its folder holds the market file, the keys of two funded accounts, a workload to begin with, and the blocks of a
+//! content store for whoever has none. Nothing of it outlives the chain: what is in the folder goes when the market ends, and what a crash left there
 //! goes when the next one starts.
 
 use std::{
@@ -26,6 +26,7 @@ use crate::{
         PUBLISHER_KEY_FILE,
     },
     port::{self, PortTaken},
+    service,
 };
 
 /// Where the chain answers where nothing else is said.
@@ -42,6 +43,9 @@ const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
 
 /// The blocks of the content store.
 const BLOCKS_FOLDER: &str = "blocks";
+
+/// A workload to begin with.
+const EXAMPLE_FOLDER: &str = "hello";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -113,6 +117,8 @@ pub struct DevnetFiles {
     pub publisher_key: PathBuf,
     /// The provider's key, likewise.
     pub provider_key: PathBuf,
+    /// A workload manifest to begin with; `None` on a machine that cannot run its image.
+    pub workload: Option<PathBuf>,
 }
 
 /// The funded accounts of a local market.
@@ -145,6 +151,15 @@ pub enum DevnetError {
     /// The content store's gateway does not start.
     #[error("the content store's gateway cannot be served")]
     Gateway(#[from] ServeError),
+    /// The example cannot be written.
+    #[error("the example cannot be written to {}", path.display())]
+    Example {
+        /// Where to.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// What is left of an earlier market cannot be removed.
     #[error("cannot remove {}", path.display())]
     Remove {
@@ -184,6 +199,13 @@ impl Devnet {
         let chain = LocalChain::start(&choice, BLOCKS, ports.chain).await?;
         remove_files(folder.path())?;
         let local = LocalMarket::start(&chain, folder).await?;
+        let example = folder.path().join(EXAMPLE_FOLDER);
+        let workload = if service::is_available() {
+            let failed = |source| DevnetError::Example { path: example.clone(), source };
+            Some(service::write_example(&example).map_err(failed)?)
+        } else {
+            None
+        };
         let store = EmbeddedStore::open(folder.path().join(BLOCKS_FOLDER))?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stop = CancellationToken::new();
@@ -203,6 +225,7 @@ impl Devnet {
                 market: local.market_file,
                 publisher_key: local.publisher_key,
                 provider_key: local.provider_key,
+                workload,
             },
             accounts: DevnetAccounts {
                 publisher: local.publisher.address(),
@@ -240,8 +263,11 @@ fn remove_files(folder: &Path) -> Result<(), DevnetError> {
         let path = folder.join(name);
         removed(fs::remove_file(&path), path)?;
     }
-    let path = folder.join(BLOCKS_FOLDER);
-    removed(fs::remove_dir_all(&path), path)
+    for name in [BLOCKS_FOLDER, EXAMPLE_FOLDER] {
+        let path = folder.join(name);
+        removed(fs::remove_dir_all(&path), path)?;
+    }
+    Ok(())
 }
 
 fn removed(result: io::Result<()>, path: PathBuf) -> Result<(), DevnetError> {
@@ -275,7 +301,7 @@ mod tests {
             names
         };
         let first = Devnet::start(devnet(&folder, DevnetPorts::ANY)).await.unwrap();
-        let written = ["blocks", "lock", "market.toml", "provider.key", "publisher.key"];
+        let written = ["blocks", "hello", "lock", "market.toml", "provider.key", "publisher.key"];
         assert_eq!(files(), written);
         let forgotten = home.path().join("blocks/forgotten");
         fs::write(&forgotten, "").unwrap();

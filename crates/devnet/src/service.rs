@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use roadstead_crypto::sha256;
@@ -58,6 +58,25 @@ pub fn pack(folder: &Path) -> io::Result<()> {
     let manifest = blob(folder, "application/vnd.oci.image.manifest.v1+json", &manifest)?;
     fs::write(folder.join(LAYOUT), document(&json!({ "imageLayoutVersion": "1.0.0" })))?;
     fs::write(folder.join(INDEX), document(&index(&manifest)))
+}
+
+/// The manifest beside the example's image.
+const MANIFEST: &str = "\
+# docs/workload.md says what else can stand here.
+version: 1
+name: hello
+containers:
+  - image: ./image
+    ports: [8080]
+";
+
+/// Writes an example into a folder, which is made where it is missing: the image, and a workload manifest for it.
+/// Returns where the manifest is. Fails as [`pack`] does.
+pub fn write_example(folder: &Path) -> io::Result<PathBuf> {
+    pack(&folder.join("image"))?;
+    let path = folder.join("workload.yaml");
+    fs::write(&path, MANIFEST)?;
+    Ok(path)
 }
 
 /// What the demonstration runs: the image that was packed at `image`, on little of everything.

@@ -115,7 +115,9 @@ impl DeployError {
                 Some(Refusal::BadImage { reason: with_causes(error) })
             }
             // What is wrong with the engine is not the job's fault.
-            Self::Engine(EngineError::Unusable { .. } | EngineError::Absent { .. }) => None,
+            Self::Engine(
+                EngineError::Unusable { .. } | EngineError::NeedsRoot | EngineError::Absent { .. },
+            ) => None,
             Self::Engine(error) if !error.is_retryable() => {
                 Some(Refusal::BadImage { reason: with_causes(error) })
             }

@@ -68,8 +68,7 @@ impl EmbeddedEngine {
         executable: impl Into<PathBuf>,
     ) -> Result<Self, EngineError> {
         if !geteuid().is_root() {
-            let reason = "it needs root: start it as root, for example with sudo, or use Docker";
-            return Err(EngineError::Unusable { reason: reason.to_owned() });
+            return Err(EngineError::NeedsRoot);
         }
         let (folder, executable) = (folder.into(), executable.into());
         blocking(move || Self::open_blocking(folder, executable)).await?

@@ -15,7 +15,6 @@ use roadstead_net::ListenError;
 use roadstead_provider::{AnnounceError, RegistrationProblem};
 use roadstead_publisher::{OpenError, PublishError, TopUpError, VerifyError};
 use roadstead_types::{ManifestError, Market};
-use rustix::process::geteuid;
 
 use crate::{
     account::AccountError,
@@ -75,10 +74,8 @@ fn setting_up(error: &(dyn Error + 'static)) -> Option<&'static str> {
             "start a local market by `roadstead devnet`, or name the market file by --market",
         );
     }
-    if let Some(EngineError::Unusable { .. }) = error.downcast_ref()
-        && !geteuid().is_root()
-    {
-        return Some("containers need root on Linux: run it with sudo, or use `--engine docker`");
+    if let Some(EngineError::NeedsRoot) = error.downcast_ref() {
+        return Some("run it with sudo, or use `--engine docker`");
     }
     if let Some(FolderError::InUse { .. }) = error.downcast_ref() {
         return Some("end the other process, or use another folder by --home");

@@ -32,6 +32,9 @@ pub enum EngineError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// It works for root alone, and this is another user.
+    #[error("this engine needs root to run containers")]
+    NeedsRoot,
     /// The image cannot be read, or its layers cannot be laid out.
     #[error("the image cannot be prepared")]
     Image(#[from] OpenError),
@@ -83,6 +86,7 @@ impl EngineError {
             Self::Image(error) => error.is_retryable(),
             Self::NotPrepared { .. } | Self::Failed { .. } => true,
             Self::Unusable { .. }
+            | Self::NeedsRoot
             | Self::BadImage { .. }
             | Self::Unsupported { .. }
             | Self::CannotStart { .. }

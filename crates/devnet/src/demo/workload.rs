@@ -1,15 +1,10 @@
 //! What the demonstration runs: its own little service, an image, or whatever a manifest says.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use roadstead_image::{OciImage, Platform, ReadError};
-use roadstead_types::{
-    Container, Manifest, ManifestContainer, ManifestError, Resources, Seconds, Workload,
-};
+use roadstead_publisher::{ManifestFileError, read_manifest};
+use roadstead_types::{Container, ManifestContainer, Resources, Seconds, Workload};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -32,24 +27,9 @@ pub enum WorkloadError {
     /// The demonstration's own service could not be packed.
     #[error("the demonstration's own image cannot be written")]
     BuiltIn(#[source] io::Error),
-    /// The manifest cannot be read.
-    #[error("the workload manifest {} cannot be read", path.display())]
-    Unreadable {
-        /// Where it should be.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The manifest has mistakes.
-    #[error("the workload manifest {} has mistakes", path.display())]
-    Manifest {
-        /// Where it is.
-        path: PathBuf,
-        /// All of them.
-        #[source]
-        source: ManifestError,
-    },
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestFileError),
     /// The image cannot be read.
     #[error("the image {} cannot be used", path.display())]
     Image {
@@ -92,17 +72,8 @@ fn built_in(scratch: PathBuf) -> Result<Chosen, WorkloadError> {
 }
 
 fn manifest(path: PathBuf) -> Result<Chosen, WorkloadError> {
-    let read = || {
-        let mut text = String::new();
-        let bound = u64::try_from(Manifest::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        File::open(&path)?.take(bound).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|source| WorkloadError::Unreadable { path: path.clone(), source })?;
-    let parsed = Manifest::parse(&text);
-    let parsed = parsed.map_err(|source| WorkloadError::Manifest { path: path.clone(), source })?;
-    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    Ok(Chosen { workload: parsed.workload, folder })
+    let (workload, folder) = read_manifest(&path)?;
+    Ok(Chosen { workload, folder })
 }
 
 /// What most services of the kind that one tries out can do with.

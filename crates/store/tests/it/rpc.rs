@@ -13,7 +13,8 @@ use crate::fixture::{ANY, embedded, raw};
 
 async fn serve() -> (LoopbackRpc, EmbeddedStore, TempDir) {
     let (store, home) = embedded();
-    let rpc = LoopbackRpc::serve(store.clone(), None, ANY, &CancellationToken::new()).await.unwrap();
+    let rpc =
+        LoopbackRpc::serve(store.clone(), None, ANY, &CancellationToken::new()).await.unwrap();
     (rpc, store, home)
 }
 
