@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use roadstead_devnet::{
     ChainChoice, StoreChoice,
     demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport, DemoStop},
@@ -20,6 +20,7 @@ use crate::{
     failure::{plain, with_causes},
     output::Progress,
     signals::Signals,
+    table::{self, size},
 };
 
 const PREFACE: &str = "\
@@ -32,9 +33,6 @@ job and cleans up.
 
 /// The program that the embedded engine starts for each container: this one, even if its file was replaced meanwhile.
 const SHIM: &str = "/proc/self/exe";
-
-/// Some terminals say that they have no columns; below this, wrapping helps nobody.
-const MIN_TABLE_WIDTH: u16 = 60;
 
 pub(crate) async fn run(command: arguments::Demo, context: &Context) -> anyhow::Result<()> {
     let progress = Progress::start();
@@ -101,7 +99,7 @@ pub(crate) async fn run(command: arguments::Demo, context: &Context) -> anyhow::
         played => played?,
     };
     cleaned?;
-    context.print(&report, || table(&report))
+    context.print(&report, || summary(&report))
 }
 
 /// Draws what happens.
@@ -301,15 +299,8 @@ impl Picture {
     }
 }
 
-/// A size for people.
-fn size(bytes: u64) -> String {
-    let (unit, name) = if bytes < 1 << 20 { (1 << 10, "KiB") } else { (1 << 20, "MiB") };
-    let tenths = bytes.saturating_mul(10) / unit;
-    format!("{}.{} {name}", tenths / 10, tenths % 10)
-}
-
 /// What happened.
-fn table(report: &DemoReport) -> Table {
+fn summary(report: &DemoReport) -> Table {
     let show = |amount| report.token.format(amount);
     let (deposit, paid, refunded) =
         (show(report.deposit), show(report.paid), show(report.refunded));
@@ -342,14 +333,8 @@ fn table(report: &DemoReport) -> Table {
             ),
         ),
     ];
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    if table.width().is_some_and(|width| width >= MIN_TABLE_WIDTH) {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    table.set_header(["", "step", "what happened"]);
-    for (number, (step, happened)) in (1u8..).zip(rows) {
-        table.add_row([&number.to_string(), step, &happened]);
-    }
-    table
+    let rows = (1u8..)
+        .zip(rows)
+        .map(|(number, (step, happened))| [number.to_string(), step.to_owned(), happened]);
+    table::rows(["", "step", "what happened"], rows)
 }

@@ -24,6 +24,7 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
+use comfy_table::Table;
 use roadstead_publisher::{OpenRequest, Purse, open, read_manifest};
 use roadstead_types::{JobId, ManifestContainer, Market, TokenAmount, Workload, content};
 use serde::Serialize;
@@ -33,10 +34,11 @@ use crate::{
     agent::{Door, RunningAgent, line_of},
     arguments,
     context::Context,
-    failure::Interrupted,
+    failure::{Interrupted, plain},
     output::Progress,
     publisher::Publisher,
     signals::Signals,
+    table,
 };
 use follow::Answering;
 use prepare::{Job, Standing};
@@ -97,7 +99,7 @@ pub(crate) async fn run(command: arguments::Publish, context: &Context) -> anyho
         (Ok(published), Some(agent)) => {
             let is_agent = true;
             let published = Published { is_agent, ..published };
-            context.print(&published, || table(&published, &market))?;
+            context.print(&published, || summary(&published, &market))?;
             is_loud.store(true, Ordering::Relaxed);
             return go_on(agent, &progress, &mut signals).await;
         }
@@ -108,7 +110,7 @@ pub(crate) async fn run(command: arguments::Publish, context: &Context) -> anyho
             published?
         }
     };
-    context.print(&published, || table(&published, &market))
+    context.print(&published, || summary(&published, &market))
 }
 
 /// Whose money it is.
@@ -227,15 +229,13 @@ async fn go_on(
     Ok(())
 }
 
-fn table(published: &Published, market: &Market) -> String {
-    let Published { job, provider, deposit, .. } = published;
-    let mut rows = vec![
-        format!("job       {job}"),
-        format!("provider  {provider}"),
-        format!("deposit   {}", market.token.format(*deposit)),
+fn summary(published: &Published, market: &Market) -> Table {
+    let mut facts = vec![
+        ("job", published.job.to_string()),
+        ("provider", published.provider.to_string()),
+        ("deposit", market.token.format(published.deposit)),
     ];
-    for (port, url) in &published.answering.urls {
-        rows.push(format!("port {port:<5}{url}"));
-    }
-    rows.join("\n")
+    let urls = published.answering.urls.iter();
+    facts.extend(urls.map(|(port, url)| ("called at", format!("{} (port {port})", plain(url)))));
+    table::facts(facts)
 }

@@ -6,10 +6,7 @@ use std::str::FromStr;
 
 use alloy_primitives::U256;
 use roadstead_core::PRICE_UNIT;
-use roadstead_types::{Resources, Token};
-
-/// The longest text of a quantity: its digits fit into 128 bits.
-const MAX_LENGTH: usize = 32;
+use roadstead_types::{Decimal, Resources, Token, bytes_of_unit};
 
 /// Units of usage in what a price is for.
 const CORE_HOUR: u64 = 1_000 * 3_600;
@@ -26,39 +23,6 @@ pub struct UnknownQuantity {
     pub expected: &'static str,
 }
 
-/// A decimal number before its unit: `digits / 10^places`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Decimal {
-    digits: u128,
-    places: u32,
-}
-
-fn decimal(text: &str) -> Option<(Decimal, &str)> {
-    if text.len() > MAX_LENGTH {
-        return None;
-    }
-    let end = text.find(|one: char| !one.is_ascii_digit() && one != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let (whole, fraction) = match number.split_once('.') {
-        Some((_, "")) => return None,
-        Some(parts) => parts,
-        None => (number, ""),
-    };
-    if whole.is_empty() || fraction.contains('.') {
-        return None;
-    }
-    let digits = format!("{whole}{fraction}").parse().ok()?;
-    Some((Decimal { digits, places: u32::try_from(fraction.len()).ok()? }, unit))
-}
-
-impl Decimal {
-    /// The number times `scale`, without what is below a whole.
-    fn scaled(self, scale: u64) -> Option<u64> {
-        let scaled = U256::from(self.digits).checked_mul(U256::from(scale))?;
-        u64::try_from(scaled / power_of_ten(self.places)?).ok()
-    }
-}
-
 fn power_of_ten(exponent: u32) -> Option<U256> {
     U256::from(10).checked_pow(U256::from(exponent))
 }
@@ -71,7 +35,7 @@ impl FromStr for TokenPrice {
     type Err = UnknownQuantity;
 
     fn from_str(text: &str) -> Result<Self, UnknownQuantity> {
-        match decimal(text) {
+        match Decimal::before_unit(text) {
             Some((price, "")) => Ok(Self(price)),
             _ => Err(unknown(text, "a price in whole tokens, such as 0.02")),
         }
@@ -135,9 +99,9 @@ impl FromStr for Cores {
     type Err = UnknownQuantity;
 
     fn from_str(text: &str) -> Result<Self, UnknownQuantity> {
-        let cores = decimal(text).and_then(|(number, unit)| match unit {
-            "" => number.scaled(1_000),
-            "m" => number.scaled(1),
+        let cores = Decimal::before_unit(text).and_then(|(number, unit)| match unit {
+            "" => number.scaled_down(1_000),
+            "m" => number.scaled_down(1),
             _ => None,
         });
         cores.map(Self).ok_or_else(|| unknown(text, "a number of cores, such as 4, 0.5 or 500m"))
@@ -172,19 +136,8 @@ impl FromStr for Mebibytes {
 }
 
 fn bytes(text: &str, without_unit: u64) -> Option<u64> {
-    let (number, unit) = decimal(text)?;
-    number.scaled(match unit {
-        "" => without_unit,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    })
+    let (number, unit) = Decimal::before_unit(text)?;
+    number.scaled_down(if unit.is_empty() { without_unit } else { bytes_of_unit(unit)? })
 }
 
 fn unknown(text: &str, expected: &'static str) -> UnknownQuantity {
@@ -222,7 +175,7 @@ mod tests {
     #[test]
     fn a_price_that_nobody_can_pay_is_refused() {
         assert_eq!(all("1").prices(&token(255)), Err(PriceTooHigh));
-        let most = "9".repeat(32);
+        let most = "9".repeat(20);
         assert_eq!(all(&most).prices(&token(18)), Err(PriceTooHigh));
         assert_eq!(all("0").prices(&token(18)), Ok(Resources::default()));
     }

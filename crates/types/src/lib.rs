@@ -8,6 +8,7 @@
 mod amount;
 mod bundle;
 pub mod content;
+mod decimal;
 mod deployment;
 mod image;
 mod instance;
@@ -30,6 +31,7 @@ pub use bundle::{
     BUNDLE_VERSION, Bundle, BundleBinding, BundleFormatError, BundledContainer, Start,
 };
 pub use cid::Cid;
+pub use decimal::{Decimal, bytes_of_unit};
 pub use deployment::{Deployment, DeploymentId, JobPlan};
 pub use image::{ChunkRef, ImageId, ImageKey, ImageReference, InvalidImageId};
 pub use instance::{InstanceId, InvalidInstanceId};

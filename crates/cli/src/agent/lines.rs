@@ -3,18 +3,21 @@
 use roadstead_publisher::AgentEvent;
 use roadstead_types::{JobId, Token};
 
-use crate::failure::{plain, with_causes};
+use crate::{
+    failure::{plain, with_causes},
+    table::short,
+};
 
 /// One event as a line; `None` for what happens all the time.
 pub(crate) fn line_of(event: &AgentEvent, token: &Token) -> Option<String> {
     let line = match event {
-        AgentEvent::Following { job } => format!("{} is followed.", short(job)),
+        AgentEvent::Following { job } => format!("{} is followed.", name_of(*job)),
         AgentEvent::Ignored { job } => format!(
             "{} names this agent, which knows nothing else of it: nothing is signed before `roadstead agent adopt`.",
-            short(job)
+            name_of(*job)
         ),
         AgentEvent::State { job, state } => {
-            let mut line = format!("{}: {}", short(job), plain(&state.phase.to_string()));
+            let mut line = format!("{}: {}", name_of(*job), plain(&state.phase.to_string()));
             for url in state.urls.values() {
                 line.push_str(&format!(" {}", plain(url)));
             }
@@ -25,29 +28,29 @@ pub(crate) fn line_of(event: &AgentEvent, token: &Token) -> Option<String> {
         }
         AgentEvent::Accepted { job, receipt, accepted } => format!(
             "{}: receipt {} is right, {} accepted in all.",
-            short(job),
+            name_of(*job),
             receipt.seq.saturating_add(1),
             token.format(*accepted)
         ),
         AgentEvent::Refused { job, refusal } => format!(
             "{}: receipt {} is not accepted: {:?}.",
-            short(job),
+            name_of(*job),
             refusal.seq.saturating_add(1),
             refusal.code
         ),
         AgentEvent::Equivocation { job, seq } => format!(
             "{}: there are two receipts {}; both are kept, and nothing more is signed.",
-            short(job),
+            name_of(*job),
             seq.saturating_add(1)
         ),
         AgentEvent::Lost { job, error } => {
-            format!("{}: asking again: {}", short(job), with_causes(error))
+            format!("{}: asking again: {}", name_of(*job), with_causes(error))
         }
         AgentEvent::Restored { job } => {
-            format!("{}: its provider had lost its receipts, and has them back.", short(job))
+            format!("{}: its provider had lost its receipts, and has them back.", name_of(*job))
         }
         AgentEvent::Finished { job, paid } => {
-            format!("{} is over; {} was paid.", short(job), token.format(*paid))
+            format!("{} is over; {} was paid.", name_of(*job), token.format(*paid))
         }
         AgentEvent::ChainLost { error } => format!("Waiting for the chain: {}", with_causes(error)),
         AgentEvent::ChainBack => "The chain answers again.".to_owned(),
@@ -56,8 +59,6 @@ pub(crate) fn line_of(event: &AgentEvent, token: &Token) -> Option<String> {
     Some(line)
 }
 
-/// The beginning of a job's id: enough for people to tell jobs apart.
-fn short(job: &JobId) -> String {
-    let text = job.to_string();
-    format!("Job {}", text.get(..10).unwrap_or(&text))
+fn name_of(job: JobId) -> String {
+    format!("Job {}", short(job))
 }

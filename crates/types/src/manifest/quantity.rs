@@ -1,63 +1,24 @@
 //! Quantities with units: thousandths of a core, bytes, time. Exact, in whole numbers; `None` is a text that is none.
 
-/// The longest text of a quantity: its digits, and those digits times any unit, fit into 128 bits.
-const MAX_LENGTH: usize = 20;
-
-/// A decimal number before its unit: `digits / 10^places`.
-#[derive(Clone, Copy, Debug)]
-struct Decimal<'a> {
-    digits: u128,
-    places: u32,
-    unit: &'a str,
-}
-
-fn decimal(text: &str) -> Option<Decimal<'_>> {
-    if text.len() > MAX_LENGTH {
-        return None;
-    }
-    let end = text.find(|one: char| !one.is_ascii_digit() && one != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let (whole, fraction) = match number.split_once('.') {
-        Some((_, "")) => return None,
-        Some(parts) => parts,
-        None => (number, ""),
-    };
-    if whole.is_empty() || fraction.contains('.') {
-        return None;
-    }
-    let digits = format!("{whole}{fraction}").parse().ok()?;
-    Some(Decimal { digits, places: u32::try_from(fraction.len()).ok()?, unit })
-}
+use crate::decimal::{Decimal, bytes_of_unit};
 
 /// CPU as Kubernetes writes it, `250m`, `0.25` or `1`, in thousandths of a core. `None` also where it is finer than
 /// that.
 pub(super) fn thousandths(text: &str) -> Option<u64> {
-    let Decimal { digits, places, unit } = decimal(text)?;
+    let (number, unit) = Decimal::before_unit(text)?;
     let scale = match unit {
-        "" => 1000,
+        "" => 1_000,
         "m" => 1,
         _ => return None,
     };
-    let (scaled, divisor) = (digits * scale, 10_u128.pow(places));
-    if scaled % divisor == 0 { u64::try_from(scaled / divisor).ok() } else { None }
+    let (down, up) = (number.scaled_down(scale)?, number.scaled_up(scale)?);
+    (down == up).then_some(down)
 }
 
 /// An amount of bytes as Kubernetes writes it, `64Mi`, `64M` or `67108864`, rounded up to a whole byte.
 pub(super) fn bytes(text: &str) -> Option<u64> {
-    let Decimal { digits, places, unit } = decimal(text)?;
-    let scale: u128 = match unit {
-        "" => 1,
-        "k" | "K" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    u64::try_from((digits * scale).div_ceil(10_u128.pow(places))).ok()
+    let (number, unit) = Decimal::before_unit(text)?;
+    number.scaled_up(if unit.is_empty() { 1 } else { bytes_of_unit(unit)? })
 }
 
 /// A span of time as Compose writes it, in whole minutes and seconds: `10s`, `2m`, `1m30s`. In seconds.
