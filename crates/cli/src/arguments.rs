@@ -1,5 +1,5 @@
-//! What can be said on the command line. What is set once for many commands has an environment variable `ROADSTEAD_*`
-//! beside its flag, and every flag can stand in the file of settings (`settings`).
+//! What can be said on the command line. `settings` gives every flag its environment variable and its place in the file
+//! of settings.
 
 mod agent;
 mod demo;
@@ -30,11 +30,11 @@ pub(crate) use publish::Publish;
 #[command(name = "roadstead", version, propagate_version = true)]
 pub(crate) struct Arguments {
     /// What to log to standard error, for example `info` or `roadstead_chain=debug`
-    #[arg(long, env = "ROADSTEAD_LOG", global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 
     /// Folder for everything that is kept [default: `roadstead` in the user's data folder]
-    #[arg(long, env = "ROADSTEAD_HOME", global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
 
     /// Print the result, or the error, as one JSON object on the last line of standard output
@@ -77,7 +77,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MarketFile {
     /// The market file [default: the one of the local market in the home folder]
-    #[arg(long, env = "ROADSTEAD_MARKET", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) market: Option<PathBuf>,
 }
 
@@ -85,15 +85,15 @@ pub(crate) struct MarketFile {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Account {
     /// A file with a private key: 64 hexadecimal digits
-    #[arg(long, env = "ROADSTEAD_KEY_FILE", value_name = "FILE", conflicts_with = "keystore")]
+    #[arg(long, value_name = "FILE", conflicts_with = "keystore")]
     pub(crate) key_file: Option<PathBuf>,
 
     /// An Ethereum keystore: a JSON file that a password opens
-    #[arg(long, env = "ROADSTEAD_KEYSTORE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) keystore: Option<PathBuf>,
 
     /// A file with the keystore's password; without it the password is asked for
-    #[arg(long, env = "ROADSTEAD_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
 }
 

@@ -37,6 +37,9 @@ const MAX_LINE: u64 = 4 << 20;
 /// Replies that wait for a slow reader.
 const WAITING: usize = 256;
 
+/// How long one answer is waited for: more than a bill of years takes to be recomputed.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// How long a command may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,8 @@ pub(crate) enum ControlError {
     Malformed(#[source] serde_json::Error),
     #[error("the process that holds the folder ended before it answered")]
     Ended,
+    #[error("the process that holds the folder gave no answer within {} s", ANSWER.as_secs())]
+    Silent,
     /// In its own words.
     #[error("{0}")]
     Refused(String),
@@ -228,7 +233,8 @@ impl Asked {
 
     /// The only reply.
     pub(crate) async fn only<T: DeserializeOwned>(mut self) -> Result<T, ControlError> {
-        self.next().await?.ok_or(ControlError::Ended)
+        let answer = timeout(ANSWER, self.next()).await.map_err(|_| ControlError::Silent)?;
+        answer?.ok_or(ControlError::Ended)
     }
 }
 

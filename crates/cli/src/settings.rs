@@ -2,9 +2,16 @@
 //!
 //! `roadstead.toml` in the home folder holds flags under their names. At the top they count for every command that has
 //! them; in a table that is named like a command, such as `[provider.run]`, for that command alone. A flag that is
-//! given, or set by its environment variable, counts more than the file.
+//! given, or set by its environment variable (`--price-cpu` by `ROADSTEAD_PRICE_CPU`), counts more than the file.
+//!
+//! A provider's account is its own: what says where the publisher's key is counts for no `provider` command.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
@@ -14,8 +21,28 @@ use crate::{arguments::Arguments, home::Home};
 /// The most bytes that are read of the file.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// Flags that cannot stand in the file: where it is follows from the one, and the others are about one call.
-const ABOUT_ONE_CALL: [&str; 4] = ["home", "json", "help", "version"];
+/// Flags that stand neither in the file nor in the environment: they are about one call.
+const ABOUT_ONE_CALL: [&str; 10] = [
+    "json",
+    "help",
+    "version",
+    "file",
+    "yes",
+    "new",
+    "prepare",
+    "plan",
+    "keep",
+    "i-know-this-is-early",
+];
+
+/// Where the file is follows from it, so it has a variable and cannot stand in the file.
+const HOME: &str = "home";
+
+/// The command whose account is not the publisher's.
+const PROVIDER: &str = "provider";
+
+/// What says where an account's key is.
+const ACCOUNT: [&str; 3] = ["key-file", "keystore", "password-file"];
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +63,9 @@ pub(crate) enum SettingsError {
     },
     #[error("{}: `{key}` is no setting of `{command}`", path.display())]
     Unknown { path: PathBuf, key: String, command: String },
-    #[error("{}: `{key}` must be a text, a number or true", path.display())]
+    #[error("{}: `{key}` can only be said on the command line", path.display())]
+    AboutOneCall { path: PathBuf, key: String },
+    #[error("{}: `{key}` must be a text in quotes, a whole number or true", path.display())]
     NoValue { path: PathBuf, key: String },
 }
 
@@ -61,7 +90,8 @@ pub(crate) fn read_arguments(line: &[OsString]) -> Result<(Arguments, Home), Mis
 
 /// The home folder that a command line names, whatever else is wrong with it.
 fn home_of(line: &[OsString]) -> Option<PathBuf> {
-    let lenient = Arguments::command().ignore_errors(true).disable_help_flag(true);
+    let command = with_defaults(Arguments::command(), &Table::new(), Path::new("")).ok()?;
+    let lenient = command.ignore_errors(true).disable_help_flag(true);
     let matches = lenient.try_get_matches_from(line).ok()?;
     innermost(&matches).get_one::<PathBuf>("home").cloned()
 }
@@ -83,55 +113,69 @@ fn read(home: &Home) -> Result<Table, SettingsError> {
     parsed.map_err(|source| SettingsError::Malformed { path, source: Box::new(source) })
 }
 
-/// The command with the values of the file as defaults.
-fn with_defaults(
-    command: Command,
-    table: &Table,
-    file: &std::path::Path,
-) -> Result<Command, SettingsError> {
-    apply(command, table, &BTreeMap::new(), "roadstead", file)
+/// The command with the values of the file as defaults, and with a variable for each flag.
+fn with_defaults(command: Command, table: &Table, file: &Path) -> Result<Command, SettingsError> {
+    apply(command, table, &Inherited::default(), "roadstead", file)
+}
+
+/// What a command has from those above it.
+#[derive(Clone, Default)]
+struct Inherited {
+    values: BTreeMap<String, String>,
+    is_provider: bool,
 }
 
 fn apply(
     mut command: Command,
     table: &Table,
-    inherited: &BTreeMap<String, String>,
+    inherited: &Inherited,
     name: &str,
-    file: &std::path::Path,
+    file: &Path,
 ) -> Result<Command, SettingsError> {
-    let mut values = inherited.clone();
+    let mut inherited = inherited.clone();
     for (key, value) in table {
         if command.find_subcommand(key).is_some() && value.is_table() {
             continue;
         }
-        if ABOUT_ONE_CALL.contains(&key.as_str()) || !knows(&command, key) {
-            let (key, command) = (key.clone(), name.to_owned());
-            return Err(SettingsError::Unknown { path: file.to_owned(), key, command });
+        let (path, key) = (file.to_owned(), key.clone());
+        if ABOUT_ONE_CALL.contains(&key.as_str()) && knows(&command, &key) {
+            return Err(SettingsError::AboutOneCall { path, key });
+        }
+        if key == HOME || !knows(&command, &key) {
+            return Err(SettingsError::Unknown { path, key, command: name.to_owned() });
         }
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
             Value::Boolean(true) => "true".to_owned(),
-            _ => {
-                let key = key.clone();
-                return Err(SettingsError::NoValue { path: file.to_owned(), key });
-            }
+            _ => return Err(SettingsError::NoValue { path, key }),
         };
-        values.insert(key.clone(), value);
+        inherited.values.insert(key, value);
     }
-    command =
-        command.mut_args(|argument| match argument.get_long().and_then(|long| values.get(long)) {
+    command = command.mut_args(|argument| {
+        let Some(long) = argument.get_long().map(str::to_owned) else { return argument };
+        if ABOUT_ONE_CALL.contains(&long.as_str()) {
+            return argument;
+        }
+        let argument = argument.env(variable(&long, inherited.is_provider));
+        match inherited.values.get(&long) {
             Some(value) => argument.default_value(value.clone()).required(false),
             None => argument,
-        });
+        }
+    });
     let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for sub in names {
         let empty = Table::new();
         let inner = table.get(&sub).and_then(Value::as_table).unwrap_or(&empty);
         let full = format!("{name} {sub}");
+        let mut passed_on = inherited.clone();
+        if sub == PROVIDER {
+            passed_on.is_provider = true;
+            passed_on.values.retain(|key, _| !ACCOUNT.contains(&key.as_str()));
+        }
         let mut failed = None;
         command = command.mut_subcommand(&sub, |found| {
-            apply(found.clone(), inner, &values, &full, file).unwrap_or_else(|error| {
+            apply(found.clone(), inner, &passed_on, &full, file).unwrap_or_else(|error| {
                 failed = Some(error);
                 found
             })
@@ -141,6 +185,12 @@ fn apply(
         }
     }
     Ok(command)
+}
+
+/// The variable that stands for a flag.
+fn variable(long: &str, is_provider: bool) -> String {
+    let whose = if is_provider && ACCOUNT.contains(&long) { "PROVIDER_" } else { "" };
+    format!("ROADSTEAD_{whose}{}", long.replace('-', "_").to_uppercase())
 }
 
 /// Whether the command, or one below it, has such a flag.
@@ -186,9 +236,38 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_can_be_on_in_the_file() {
-        let arguments = read_with("[demo]\nkeep = true", &["demo"]).unwrap();
-        assert!(matches!(arguments.command, arguments::Command::Demo(demo) if demo.keep));
+    fn every_flag_has_a_variable_and_a_providers_account_is_its_own() {
+        let command = with_defaults(Arguments::command(), &Table::new(), Path::new("")).unwrap();
+        let provider = command.find_subcommand("provider").unwrap();
+        let init = provider.find_subcommand("init").unwrap();
+        let publish = command.find_subcommand("publish").unwrap();
+        let variable = |command: &Command, long| {
+            let mut arguments = command.get_arguments();
+            let argument = arguments.find(|argument| argument.get_long() == Some(long)).unwrap();
+            argument.get_env().map(|name| name.to_str().unwrap().to_owned())
+        };
+        for (command, long, expected) in [
+            (&command, "home", Some("ROADSTEAD_HOME")),
+            (init, "price-cpu", Some("ROADSTEAD_PRICE_CPU")),
+            (init, "key-file", Some("ROADSTEAD_PROVIDER_KEY_FILE")),
+            (publish, "key-file", Some("ROADSTEAD_KEY_FILE")),
+            (publish, "new", None),
+        ] {
+            assert_eq!(variable(command, long).as_deref(), expected, "{long}");
+        }
+    }
+
+    #[test]
+    fn the_publishers_key_is_not_taken_for_the_providers() {
+        let key_file = |settings| {
+            let arguments = read_with(settings, &["provider", "init"]).unwrap();
+            match arguments.command {
+                arguments::Command::Provider(provider) => format!("{provider:?}"),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(!key_file("key-file = '/publisher.key'").contains("/publisher.key"));
+        assert!(key_file("[provider]\nkey-file = '/own.key'").contains("/own.key"));
     }
 
     #[test]
@@ -198,7 +277,10 @@ mod tests {
             ("[demo]\nchian = 'anvil'", "`chian` is no setting of `roadstead demo`"),
             ("home = '/'", "`home` is no setting"),
             ("[demos]\nchain = 'anvil'", "`demos` is no setting"),
-            ("chain = ['anvil']", "`chain` must be a text"),
+            ("chain = ['anvil']", "`chain` must be a text in quotes"),
+            ("[provider]\nprice-cpu = 0.02", "`price-cpu` must be a text in quotes"),
+            ("[provider.reset]\nyes = true", "`yes` can only be said on the command line"),
+            ("[provider]\ni-know-this-is-early = true", "can only be said on the command line"),
             ("chain = ", "is no TOML file"),
             ("chain = 'ganache'", "ganache"),
         ] {

@@ -10,16 +10,11 @@ use super::MarketFile;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentOptions {
     /// Where the publisher's blocks are served; port 0 takes a free one
-    #[arg(
-        long,
-        env = "ROADSTEAD_GATEWAY",
-        default_value = "127.0.0.1:47681",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, default_value = "127.0.0.1:47681", value_name = "ADDRESS")]
     pub(crate) gateway: SocketAddr,
 
     /// Where providers fetch the publisher's blocks: the base URL of an IPFS gateway [default: the gateway's address]
-    #[arg(long, env = "ROADSTEAD_SOURCE", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) source: Option<String>,
 
     /// The most that is accepted for one job, in whole tokens, whatever its deposit

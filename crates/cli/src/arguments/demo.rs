@@ -8,16 +8,16 @@ use roadstead_devnet::{ChainChoice, EngineChoice, StoreChoice, demo::WorkloadCho
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The chain: `embedded`, `anvil`, or the http:// address of a development chain
-    #[arg(long, env = "ROADSTEAD_CHAIN", default_value = "embedded", value_name = "CHAIN")]
+    #[arg(long, default_value = "embedded", value_name = "CHAIN")]
     pub(crate) chain: ChainChoice,
 
     /// Where the publisher keeps its blocks: `embedded`, `kubo` (a daemon of its own), or the http:// address of a running
     /// Kubo daemon's RPC
-    #[arg(long, env = "ROADSTEAD_STORE", default_value = "embedded", value_name = "STORE")]
+    #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub(crate) store: StoreChoice,
 
     /// What the provider runs containers with: `embedded` (needs root) or `docker`
-    #[arg(long, env = "ROADSTEAD_ENGINE", default_value = "embedded", value_name = "ENGINE")]
+    #[arg(long, default_value = "embedded", value_name = "ENGINE")]
     pub(crate) engine: EngineChoice,
 
     /// An OCI image to run: a layout folder or an archive. The smallest TCP port that it exposes is called

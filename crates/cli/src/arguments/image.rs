@@ -43,6 +43,6 @@ pub(crate) struct InspectImage {
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     /// Where sealed images are kept: `embedded`, `kubo`, or the http:// address of a Kubo daemon's RPC
-    #[arg(long, env = "ROADSTEAD_STORE", default_value = "embedded", value_name = "STORE")]
+    #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub(crate) store: StoreChoice,
 }

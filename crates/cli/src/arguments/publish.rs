@@ -16,7 +16,7 @@ pub(crate) struct Publish {
     pub(crate) file: PathBuf,
 
     /// Who is to run it [default: the only provider of the market, if there is only one]
-    #[arg(long, env = "ROADSTEAD_PROVIDER", value_name = "ACCOUNT")]
+    #[arg(long, value_name = "ACCOUNT")]
     pub(crate) provider: Option<Address>,
 
     /// What it may cost at most, in whole tokens; what is not used comes back [default: a day at full use]
@@ -36,7 +36,7 @@ pub(crate) struct Publish {
     pub(crate) notice: Seconds,
 
     /// Where the encrypted image is kept: `embedded`, `kubo`, or the http:// address of a Kubo daemon's RPC
-    #[arg(long, env = "ROADSTEAD_STORE", default_value = "embedded", value_name = "STORE")]
+    #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub(crate) store: StoreChoice,
 
     /// Open one more job, even if one for the same manifest runs

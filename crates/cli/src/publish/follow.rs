@@ -43,7 +43,8 @@ pub(super) async fn until_it_answers(
     job: JobId,
     progress: &Progress,
 ) -> anyhow::Result<Answering> {
-    progress.wait_for("waiting for the provider to see the job");
+    progress.line("Waiting for the provider to see the job.");
+    progress.wait_for("the provider is to see the job");
     let mut watching = Watching::start(door, job).await?;
     let (mut said, mut trouble) = (None, None);
     loop {
