@@ -17,6 +17,9 @@ abstract contract MarketScript {
     /// @dev Longest symbol of a token, in bytes.
     uint256 private constant MAX_SYMBOL_LENGTH = 32;
 
+    /// @dev Where forge listens for what a script says.
+    address private constant CONSOLE = 0x000000000000000000636F6e736F6c652e6c6f67;
+
     /// @notice What was deployed.
     struct Deployment {
         address token;
@@ -130,8 +133,11 @@ abstract contract MarketScript {
     }
 
     /// @dev Writes the market file to `MARKET_FILE`, which must be below `target/`, where the script is to do more than
-    /// to say what it would do.
-    function _writeMarket(bool isDevnet, string memory chain, Deployment memory deployment) internal {
+    /// to say what it would do. Returns the file's name.
+    function _writeMarket(bool isDevnet, string memory chain, Deployment memory deployment)
+        internal
+        returns (string memory file)
+    {
         Description memory description = _describe(deployment.token);
         string memory contracts = string.concat(
             "[contracts]\nregistry = ",
@@ -151,8 +157,8 @@ abstract contract MarketScript {
         );
         string memory head = string.concat("version = 1\ndevnet = ", isDevnet ? "true" : "false", "\n");
         string memory text = string.concat(head, "\n", chain, "\n", contracts, "\n", token);
-        if (!vm.isContext(Vm.ForgeContext.ScriptBroadcast)) return;
-        string memory file = _envOr("MARKET_FILE", string("target/market.toml"));
+        file = _envOr("MARKET_FILE", string("target/market.toml"));
+        if (!vm.isContext(Vm.ForgeContext.ScriptBroadcast)) return file;
         try vm.writeFile(file, text) {}
         catch {
             revert(
@@ -163,6 +169,12 @@ abstract contract MarketScript {
                 )
             );
         }
+    }
+
+    /// @dev Says something to whoever runs the script.
+    function _say(string memory text) internal view {
+        (bool heard,) = CONSOLE.staticcall(abi.encodeWithSignature("log(string)", text));
+        assert(heard);
     }
 
     /// @dev What a token says of itself. Its answers are looked at before they are decoded, because decoding what makes no

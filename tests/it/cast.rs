@@ -8,7 +8,7 @@ use alloy::{
 };
 use async_trait::async_trait;
 use roadstead_abi::{Payment, TestToken};
-use roadstead_core::ports::{Call, ChainWriter, Mined, WriteError};
+use roadstead_core::ports::{Call, ChainWriter, Mined, Resumed, WriteError};
 use roadstead_devnet::{ChainChoice, service};
 use roadstead_provider::ProviderEvent;
 use roadstead_publisher::{CastKey, Ports, cast_lines, provider_key, publish, seal};
@@ -102,8 +102,8 @@ impl ChainWriter for Elsewhere {
         self.0
     }
 
-    async fn resume(&self) -> Result<(), WriteError> {
-        Ok(())
+    async fn resume(&self) -> Result<Vec<Resumed>, WriteError> {
+        Ok(Vec::new())
     }
 
     async fn submit(&self, call: Call) -> Result<Mined, WriteError> {

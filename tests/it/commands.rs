@@ -118,6 +118,10 @@ fn every_command_has_help_and_says_what_is_wrong_with_a_line() {
         let message = only_line(&wrong)["error"]["message"].clone();
         assert!(message.as_str().unwrap().contains("--no-such-flag"), "{message}");
     }
+    let missing = roadstead.run(&["publish", "--json"]);
+    let message = only_line(&missing)["error"]["message"].clone();
+    let message = message.as_str().unwrap();
+    assert!(message.contains("were not provided: --file"), "{message}");
     assert_eq!(roadstead.files(), Vec::<PathBuf>::new());
 }
 

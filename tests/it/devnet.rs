@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::{
-    command::{Roadstead, finish, standard_error},
+    command::{Roadstead, finish, signal_after, standard_error},
     market::PATIENCE,
 };
 
@@ -159,7 +159,8 @@ fn check_accounts(devnet: &Devnet) {
     }
     let token = devnet.text("/contracts/token");
     let tokens = |account| devnet.cast(&["call", token, "balanceOf(address)(uint256)", account]);
-    assert!(tokens(publisher).starts_with("1000000000000"), "{}", tokens(publisher));
+    // Behind the amount stands how large that is.
+    assert_eq!(tokens(publisher).split(' ').next(), Some("1000000000000"), "{}", tokens(publisher));
     assert_eq!(tokens(provider), "0");
 }
 
@@ -239,6 +240,55 @@ fn a_taken_port_is_one_clear_error_that_names_its_holder() {
 }
 
 #[test]
+fn the_chain_cannot_have_a_port_of_the_store() {
+    let roadstead = Roadstead::new();
+    let output = roadstead.run(&["devnet", "--port", "47580"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    assert!(error.contains("error: port 47580 is asked for twice"), "{error}");
+    assert!(error.contains("`--port 0`"), "{error}");
+    check_gone(&roadstead, "embedded");
+}
+
+#[test]
+fn a_chain_that_nobody_runs_is_asked_for_in_vain() {
+    let roadstead = Roadstead::new();
+    let dead = ["devnet", "--chain", "http://127.0.0.1:1", "--port", "0"];
+    let output = roadstead.run(&dead);
+    assert_eq!(output.status.code(), Some(1));
+    let error = standard_error(&output);
+    assert!(error.contains("hint: is there a development chain at that address?"), "{error}");
+    check_gone(&roadstead, "embedded");
+}
+
+#[test]
+fn a_second_signal_cuts_off_whoever_does_not_finish() {
+    let roadstead = Roadstead::new();
+    let mut devnet = Devnet::start(&roadstead, "embedded");
+    // Requests that are never sent to their end, which a server waits for.
+    let half = ["chain", "store", "gateway"].map(|part| {
+        let host =
+            devnet.text(&format!("/urls/{part}")).strip_prefix("http://").unwrap().to_owned();
+        let mut stream = TcpStream::connect(&host).unwrap();
+        write!(stream, "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n1").unwrap();
+        stream
+    });
+    let (status, said) = signal_twice(devnet.child.take().unwrap(), "Ending;");
+    drop(half);
+    assert_eq!(status, 130, "{said}");
+    assert!(said.contains("the local market was cut off"), "{said}");
+    assert!(!said.contains("The local market is gone"), "{said}");
+    check_gone(&roadstead, "embedded");
+}
+
+/// Signals the child as Ctrl-C does, and once more when it says `text`. Its status and what it said after that.
+fn signal_twice(child: Child, text: &str) -> (i32, String) {
+    let group = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process_group(group, Signal::INT).unwrap();
+    signal_after(child, text, Signal::INT)
+}
+
+#[test]
 fn a_missing_anvil_is_one_clear_error() {
     let roadstead = Roadstead::new();
     let mut command = roadstead.command(&["devnet", "--chain", "anvil", "--port", "0"]);
@@ -260,7 +310,7 @@ fn a_home_has_one_local_market_at_a_time() {
         let output = roadstead.run(&["devnet", "--chain", chain, "--port", "0", "--json"]);
         assert_eq!(output.status.code(), Some(1), "{chain}");
         let error = standard_error(&output);
-        assert!(error.contains("/devnet is in use by another process"), "{chain}: {error}");
+        assert!(error.contains("/devnet is in use by"), "{chain}: {error}");
         // The one that runs was not disturbed.
         check_market(&first);
     }

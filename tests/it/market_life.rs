@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -29,8 +29,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The processes of a market, in one home folder.
 struct Life {
     roadstead: Roadstead,
-    devnet: Process,
-    provider: Process,
+    devnet: Option<Process>,
+    provider: Option<Process>,
     files: Value,
     accounts: Value,
 }
@@ -51,8 +51,12 @@ impl Life {
         let key = text(&files["provider_key"]);
         succeed(&roadstead, &["provider", "init", "--key-file", &key]);
         succeed(&roadstead, &["provider", "register"]);
-        let provider = run_provider(&roadstead);
-        Self { roadstead, devnet, provider, files, accounts }
+        let provider = Some(run_provider(&roadstead));
+        Self { roadstead, devnet: Some(devnet), provider, files, accounts }
+    }
+
+    fn provider(&mut self) -> &mut Process {
+        self.provider.as_mut().unwrap()
     }
 
     fn agent(&self) -> Process {
@@ -99,6 +103,17 @@ impl Life {
         self.until(job, "more receipts are waited for", |job| {
             number(&job["receipts"]) >= before + more
         });
+    }
+}
+
+/// Whatever becomes of a test, its containers go: those of a provider that was killed would stay.
+impl Drop for Life {
+    fn drop(&mut self) {
+        drop(self.provider.take());
+        let output = self.roadstead.run(&["provider", "reset", "--yes"]);
+        if !thread::panicking() {
+            assert!(output.status.success(), "{}", standard_error(&output));
+        }
     }
 }
 
@@ -149,17 +164,17 @@ fn four_processes_lose_nothing_when_they_are_killed() {
         life.until_receipts(&job, 2);
 
         // The provider dies: its container goes on, and the next one adopts it.
-        life.provider.kill();
+        life.provider.take().unwrap().kill();
         assert!(get(&url).is_some(), "{engine}: the container outlives its provider");
-        life.provider = run_provider(&life.roadstead);
+        life.provider = Some(run_provider(&life.roadstead));
         life.until_receipts(&job, 2);
         assert!(get(&url).is_some(), "{engine}: the container was adopted");
 
         // The agent dies and stays away for more than five intervals: the container is frozen, and then runs on.
         agent.kill();
-        life.provider.until("frozen");
+        life.provider().until("frozen");
         let agent = life.agent();
-        life.provider.until("runs again");
+        life.provider().until("runs again");
         life.until_receipts(&job, 2);
 
         // Published once more, it is the same job.
@@ -186,8 +201,8 @@ fn four_processes_lose_nothing_when_they_are_killed() {
         let status = succeed(&life.roadstead, &["provider", "status"]);
         let is_closed = |job: &Value| job["phase"] == "closed";
         assert!(status["jobs"].as_array().unwrap().iter().all(is_closed), "{status}");
-        for process in [agent, life.provider, life.devnet] {
-            let (status, said) = process.interrupt();
+        for process in [Some(agent), life.provider.take(), life.devnet.take()] {
+            let (status, said) = process.unwrap().interrupt();
             assert_eq!(status, 0, "{said}");
         }
     }
@@ -257,7 +272,7 @@ fn a_prepared_job_is_opened_by_cast_alone() {
     let blocks = life.roadstead.home().join("publisher");
     let prepare = ["publish", "-f", &manifest, "--market", &market, "--interval", "2s"];
     let plan: PathBuf = elsewhere.home().join("job.plan.json");
-    let foreign = ["--prepare", "--publisher", &publisher, "--signer", &signer];
+    let foreign = ["--prepare", "--key-variable", "--publisher", &publisher, "--signer", &signer];
     let written = ["--plan", plan.to_str().unwrap(), "--gateway", &gateway];
     let arguments = [&prepare[..], &foreign, &written].concat();
     let prepared = succeed(&elsewhere, &arguments);
@@ -311,4 +326,71 @@ fn what_a_wallet_lacks_is_said_with_the_command_that_mends_it() {
     }
     let published = succeed(&life.roadstead, &publish[..publish.len() - 1]);
     assert_eq!(published["http_status"], 200, "{published}");
+}
+
+#[test]
+fn an_agent_that_dies_while_somebody_publishes_is_replaced() {
+    let mut life = Life::start("embedded", "embedded");
+    let agent = life.agent();
+    let (manifest, key) = (life.manifest(), life.publisher_key());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
+    let published = succeed(&life.roadstead, &publish);
+    agent.kill();
+    // An agent that has heard nothing yet, and a provider that says nothing.
+    life.provider.take().unwrap().kill();
+    let agent = life.agent();
+    let own = ["--gateway", "127.0.0.1:0", "--json"];
+    let mut publisher = Process::start(&life.roadstead, &[&publish[..], &own].concat());
+    publisher.until("lives already");
+    publisher.until("Waiting for the provider");
+    agent.kill();
+    publisher.until("this process is the agent");
+    life.provider = Some(run_provider(&life.roadstead));
+    let again = publisher.report();
+    assert_eq!((&again["job"], &again["is_agent"]), (&published["job"], &Value::Bool(true)));
+    let job = text(&published["job"]);
+    life.until_receipts(&job, 1);
+    let (status, said) = publisher.interrupt();
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
+fn whoever_waits_for_a_silent_node_can_be_interrupted() {
+    let life = Life::start("embedded", "embedded");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let market = fs::read_to_string(text(&life.files["market"])).unwrap();
+    let mut market: toml::Table = market.parse().unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    market["chain"]["rpc"] = toml::Value::from(vec![url]);
+    let path = life.roadstead.home().join("silent.toml");
+    fs::write(&path, market.to_string()).unwrap();
+    let agent = Process::start(
+        &life.roadstead,
+        &["agent", "--gateway", "127.0.0.1:0", "--market", path.to_str().unwrap()],
+    );
+    // It has asked.
+    let _asked = silent.accept().unwrap();
+    let (status, said) = agent.interrupt();
+    assert_eq!(status, 130, "{said}");
+}
+
+#[test]
+fn nobody_is_named_to_accept_bills_by_mistake() {
+    let life = Life::start("embedded", "embedded");
+    let (manifest, key) = (life.manifest(), life.publisher_key());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--json"];
+    let stranger = "0x00000000000000000000000000000000000000aa";
+    for flag in ["--signer", "--publisher"] {
+        let output = life.roadstead.run(&[&publish[..], &[flag, stranger]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", standard_error(&output));
+    }
+    let settings = life.roadstead.home().join("roadstead.toml");
+    let before = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("{before}\n[publish]\nsigner = '{stranger}'\n")).unwrap();
+    let output = life.roadstead.run(&publish);
+    fs::write(&settings, before).unwrap();
+    let error = &json(&output)["error"];
+    assert!(text(&error["message"]).contains("only be said on the command line"), "{error}");
+    let jobs = succeed(&life.roadstead, &["jobs"]);
+    assert_eq!(jobs["jobs"], Value::Array(Vec::new()), "{jobs}");
 }

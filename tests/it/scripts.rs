@@ -23,7 +23,10 @@ use roadstead_types::{JobStatus, Market, Registration, Seconds, Terms, Token};
 use tempfile::TempDir;
 use tokio::{process::Command, sync::Mutex, time::timeout};
 
-use crate::market::{EVERY_CHAIN, PATIENCE, amount, profile, tokens};
+use crate::{
+    command::{Roadstead, json, standard_error},
+    market::{EVERY_CHAIN, PATIENCE, amount, profile, tokens},
+};
 
 /// Keys that everybody knows: of anvil's first two accounts.
 const ANVIL_KEYS: [&str; 2] = [
@@ -321,6 +324,50 @@ async fn a_devnet_has_a_registered_provider_and_a_publisher_who_can_pay() {
 }
 
 #[tokio::test]
+async fn a_provider_comes_with_its_command_after_the_script_or_before_it() {
+    let bare = Bare::start(&ChainChoice::Anvil).await;
+    let provider: Wallet = ANVIL_KEYS[1].parse().unwrap();
+    let first = bare.run("Devnet", &["--broadcast"], &[]).await.unwrap().expect("a market file");
+    let client = MarketClient::connect(first.clone()).await.unwrap();
+    let entry = client.registration(provider.address()).await.unwrap();
+    assert!(matches!(entry, RegistryEntry::Absent), "{entry:?}");
+
+    let roadstead = Roadstead::new();
+    let secrets = StateFolder::open(bare.folder.path().join("secrets")).unwrap();
+    let key = secrets.write_secret("key", provider.to_hex().as_bytes()).unwrap();
+    let file = bare.folder.path().join("market.toml");
+    let succeeds = |arguments: &[&str]| {
+        let output = roadstead.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", standard_error(&output));
+        json(&output)
+    };
+    let (file, key) = (file.to_str().unwrap(), key.to_str().unwrap());
+    let made = succeeds(&["provider", "init", "--market", file, "--key-file", key]);
+    assert_eq!(succeeds(&["provider", "register"])["change"], "registered");
+    let is_as_printed = |entry: RegistryEntry| {
+        let RegistryEntry::Registered(entry) = entry else { panic!("{entry:?}") };
+        assert_eq!(made["endpoint_bytes"], hex::encode_prefixed(entry.endpoint.to_bytes()));
+        assert_eq!(made["encryption_key"], hex::encode_prefixed(&entry.keys[0].key));
+        assert_eq!(made["profile"], entry.profile.to_string());
+    };
+    is_as_printed(client.registration(provider.address()).await.unwrap());
+
+    // Another market, where what the command printed is said to the script.
+    let said = |name: &str| made[name].as_str().unwrap();
+    let variables = [
+        ("PROVIDER_ENDPOINT", said("endpoint_bytes")),
+        ("PROVIDER_ENCRYPTION_KEY", said("encryption_key")),
+        ("PROVIDER_PROFILE", said("profile")),
+    ];
+    let second = bare.run("Devnet", &["--broadcast"], &variables).await.unwrap();
+    let second = second.expect("a market file");
+    assert_ne!(second.contracts.registry, first.contracts.registry);
+    let client = MarketClient::connect(second).await.unwrap();
+    is_as_printed(client.registration(provider.address()).await.unwrap());
+    bare.chain.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_dry_run_leaves_nothing() {
     for choice in EVERY_CHAIN {
         let bare = Bare::start(&choice).await;
@@ -374,11 +421,11 @@ async fn what_is_missing_is_named_before_anything_is_sent() {
     another.shutdown().await;
 
     let (_, all) = provider_says();
-    let mut variables = Vec::new();
-    for (name, value) in &all {
-        let error = refused("Devnet", &rich, &variables).await;
+    let variables: Vec<_> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    for (name, _) in &variables {
+        let others: Vec<_> = variables.iter().copied().filter(|(other, _)| other != name).collect();
+        let error = refused("Devnet", &rich, &others).await;
         says(error, &[name, "is not set", "roadstead provider init --json"]);
-        variables.push((*name, value.as_str()));
     }
     for name in ["PUBLISHER_KEY", "PROVIDER_KEY"] {
         let mistyped = format!("{}g", &rich.to_hex()[..65]);

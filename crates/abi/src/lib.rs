@@ -7,7 +7,9 @@ mod bindings;
 mod convert;
 mod digest;
 mod revert;
+mod top_up;
 
 pub use bindings::{Payment, Registry, TestToken};
 pub use digest::{job_id, receipt_digest, receipt_root, recover, session_digest, voucher_digest};
 pub use revert::Revert;
+pub use top_up::top_up_of;

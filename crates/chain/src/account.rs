@@ -54,7 +54,7 @@ use async_trait::async_trait;
 use roadstead_abi::Revert;
 use roadstead_core::{
     BlockRef,
-    ports::{Call, ChainWriter, Intents, Mined, WriteError},
+    ports::{Call, ChainWriter, Intents, Mined, Resumed, WriteError},
 };
 use roadstead_types::Market;
 use tokio::{sync::Mutex, time::Instant};
@@ -283,6 +283,12 @@ impl Account {
             // Asked before the receipts, so that a block in between is not taken for somebody else's.
             let is_used = is_lost && self.is_used(nonce).await.unwrap_or(false);
             let receipt = self.receipt(sent).await;
+            // Where the node does not answer for every form, whoever used the nonce may have been one of them.
+            let is_used = is_used && receipt.is_ok();
+            let receipt = receipt.unwrap_or_else(|error| {
+                tracing::debug!(%transaction, %error, "no receipt");
+                None
+            });
             if receipt.is_some() || is_used {
                 self.forget(nonce).await;
             }
@@ -305,17 +311,20 @@ impl Account {
         }
     }
 
-    /// The receipt of whichever form was mined.
-    async fn receipt(&self, sent: &Sent) -> Option<TransactionReceipt> {
+    /// The receipt of whichever form was mined. `None` is the node's word on every one of them.
+    async fn receipt(
+        &self,
+        sent: &Sent,
+    ) -> Result<Option<TransactionReceipt>, RpcError<TransportErrorKind>> {
+        let mut unknown = Ok(None);
         for form in sent.forms.iter().rev() {
-            let transaction = *form.tx_hash();
-            match self.connection.provider().get_transaction_receipt(transaction).await {
-                Ok(Some(receipt)) => return Some(receipt),
+            match self.connection.provider().get_transaction_receipt(*form.tx_hash()).await {
+                Ok(Some(receipt)) => return Ok(Some(receipt)),
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%transaction, %error, "no receipt"),
+                Err(error) => unknown = Err(error),
             }
         }
-        None
+        unknown
     }
 
     /// Offers more for the same nonce. Where the node does not take that, the old offer still stands.
@@ -372,7 +381,7 @@ impl ChainWriter for MarketAccount {
         self.account.address()
     }
 
-    async fn resume(&self) -> Result<(), WriteError> {
+    async fn resume(&self) -> Result<Vec<Resumed>, WriteError> {
         self.account.resume().await
     }
 

@@ -4,8 +4,7 @@
 //! could read it.
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal, Read},
+    io::{self, IsTerminal},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -13,9 +12,12 @@ use std::{
 use roadstead_chain::{InvalidWalletKey, KeystoreError, Wallet};
 use zeroize::Zeroizing;
 
-use crate::arguments::Account;
+use crate::{
+    arguments::Account,
+    file::{FileError, read_text},
+};
 
-/// The most bytes that are read of a file with a key or a password.
+/// The most bytes that a file with a key or a password has.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Why there is no key.
@@ -74,6 +76,13 @@ impl Account {
         }
     }
 
+    /// The same, apart from what must not wait: a keystore takes a second of one processor, or a password.
+    pub(crate) async fn open(&self) -> Result<Wallet, AccountError> {
+        let account = self.clone();
+        let opened = tokio::task::spawn_blocking(move || account.wallet()).await;
+        opened.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+    }
+
     fn password(&self, keystore: &Path) -> Result<Zeroizing<String>, AccountError> {
         if let Some(path) = &self.password_file {
             let text = read_secret(path)?;
@@ -105,15 +114,11 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, AccountError> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, AccountError> {
-    let unreadable = |source| AccountError::Unreadable { path: path.to_owned(), source };
-    // Large enough from the start: what a text leaves behind when it grows is not wiped.
-    let mut text = Zeroizing::new(String::with_capacity(64 << 10));
-    let file = File::open(path).map_err(unreadable)?;
-    let read = file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-    if u64::try_from(read).is_ok_and(|read| read >= MAX_BYTES) {
-        return Err(AccountError::TooLarge { path: path.to_owned() });
-    }
-    Ok(text)
+    let path = || path.to_owned();
+    read_text(&path(), MAX_BYTES).map_err(|error| match error {
+        FileError::Unreadable(source) => AccountError::Unreadable { path: path(), source },
+        FileError::TooLarge { .. } => AccountError::TooLarge { path: path() },
+    })
 }
 
 #[cfg(test)]

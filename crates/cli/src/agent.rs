@@ -12,7 +12,6 @@ mod protocol;
 mod reset;
 
 use std::{
-    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +21,7 @@ use anyhow::Context as _;
 use roadstead_journal::StateFolder;
 use roadstead_publisher::{Agent, AgentError, AgentEvent, AgentKeys, AgentLimits, wire_agent};
 use roadstead_store::{Gateway, StoreReader};
-use roadstead_types::{JobPlan, Market, Token};
+use roadstead_types::{JobPlan, Market, SyntaxError, Token};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +30,8 @@ use crate::{
     arguments::{self, AgentCommand, AgentOptions},
     context::Context,
     control::{self, ControlServer},
+    failure::Interrupted,
+    file::read_text,
     home::{Home, Role},
     output::{self, Progress},
     signals::Signals,
@@ -41,7 +42,7 @@ pub(crate) use door::{AnotherMarket, Door, Watching};
 pub(crate) use lines::line_of;
 pub(crate) use protocol::{About, FollowedJob, Live};
 
-/// The most bytes that are read of a prepared job.
+/// The most bytes that a prepared job has.
 const MAX_PLAN: u64 = 64 << 10;
 
 /// The folder of the blocks in the publisher's folder.
@@ -68,7 +69,14 @@ async fn serve(command: &arguments::Agent, context: &Context) -> anyhow::Result<
     let market = context.market(&command.market)?;
     let (token, told) = (market.token.clone(), progress.clone());
     let report = move |event: &AgentEvent| told.line_of(line_of(event, &token));
-    let mut agent = RunningAgent::start(&context.home, &market, &command.options, report).await?;
+    progress.wait_for("connecting");
+    // Cancel-safe: nothing was promised to anybody yet.
+    let mut agent = tokio::select! {
+        started = RunningAgent::start(&context.home, &market, &command.options, report) => started?,
+        () = signals.next() => {
+            return Err(Interrupted { what: "no agent runs".to_owned() }.into());
+        }
+    };
     progress.line(format!("The agent {} accepts bills.", agent.about().signer));
     progress.line(format!("Providers fetch blocks at {}", agent.about().source));
     progress.wait_for("following jobs; Ctrl-C ends the agent, its jobs go on");
@@ -121,10 +129,9 @@ async fn adopt_plan(command: &arguments::Adopt, context: &Context) -> anyhow::Re
 
 fn read_plan(path: &Path) -> anyhow::Result<JobPlan> {
     let unusable = || format!("the prepared job {} cannot be used", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).with_context(unusable)?;
-    file.take(MAX_PLAN).read_to_string(&mut text).with_context(unusable)?;
-    serde_json::from_str(&text).with_context(unusable)
+    let text = read_text(path, MAX_PLAN).with_context(unusable)?;
+    let read = serde_json::from_str(&text).map_err(|error| SyntaxError::of_json(&error));
+    read.with_context(unusable)
 }
 
 /// An agent that runs in this process, and answers over its socket.

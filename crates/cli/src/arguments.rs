@@ -37,7 +37,8 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
 
-    /// Print the result, or the error, as one JSON object on the last line of standard output
+    /// Print the result, or the error, as one JSON object on the last line of standard output; what --help and --version
+    /// say stays plain text
     #[arg(long, global = true)]
     pub(crate) json: bool,
 

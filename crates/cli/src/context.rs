@@ -1,6 +1,6 @@
 //! What every command has: the home folder, the market, and a way to show its result.
 
-use std::{cell::OnceCell, fmt::Display, fs, io::Read, path::PathBuf};
+use std::{cell::OnceCell, fmt::Display, path::PathBuf};
 
 use anyhow::Context as _;
 use roadstead_types::Market;
@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use crate::{
     arguments::MarketFile,
+    file::read_text,
     home::{Home, Role},
     output,
 };
 
-/// The most bytes that are read of a market file.
+/// The most bytes that a market file has.
 const MAX_MARKET: u64 = 64 << 10;
 
 /// The name of the market file of a local market.
@@ -50,9 +51,7 @@ impl Context {
             return Err(NoMarket { path }.into());
         }
         let unusable = || format!("the market file {} cannot be used", path.display());
-        let mut text = String::new();
-        let file = fs::File::open(&path).with_context(unusable)?;
-        file.take(MAX_MARKET).read_to_string(&mut text).with_context(unusable)?;
+        let text = read_text(&path, MAX_MARKET).with_context(unusable)?;
         let market = Market::from_toml(&text).with_context(unusable)?;
         Ok(self.market.get_or_init(|| market).clone())
     }

@@ -8,10 +8,10 @@
 //! The folder's lock says who may listen, so a socket that a crash left is nobody's and is replaced.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     future::Future,
     io,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,7 +24,7 @@ use tokio::{
     net::{UnixListener, UnixStream, unix::OwnedReadHalf},
     sync::mpsc,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::failure::with_causes;
@@ -43,6 +43,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// How long a command may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long is waited where no connection can be taken.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
@@ -56,6 +59,8 @@ pub(crate) enum ControlError {
         "the answer of the process that holds the folder makes no sense; is it of another version?"
     )]
     Malformed(#[source] serde_json::Error),
+    #[error("the answer of the process that holds the folder broke off")]
+    Broken(#[source] io::Error),
     #[error("the process that holds the folder ended before it answered")]
     Ended,
     #[error("the process that holds the folder gave no answer within {} s", ANSWER.as_secs())]
@@ -132,15 +137,21 @@ where
     }
     let place = Place::open(folder.path()).map_err(unreachable)?;
     let listener = UnixListener::bind(place.socket()).map_err(unreachable)?;
+    let for_its_owner = fs::set_permissions(&path, Permissions::from_mode(0o600));
+    for_its_owner.map_err(unreachable)?;
     let answer = Arc::new(answer);
     let task = tokio::spawn(async move {
         let mut connections = JoinSet::new();
         loop {
             let accepted = listener.accept().await;
             while connections.try_join_next().is_some() {}
-            if let Ok((stream, _)) = accepted {
-                let answer = answer.clone();
-                connections.spawn(converse(stream, move |request, to| answer(request, to)));
+            match accepted {
+                Ok((stream, _)) => {
+                    let answer = answer.clone();
+                    connections.spawn(converse(stream, move |request, to| answer(request, to)));
+                }
+                // Such as no file descriptor that is free; connections that end give some back.
+                Err(_) => sleep(PAUSE).await,
             }
         }
     });
@@ -222,7 +233,7 @@ impl Asked {
         let mut line = String::new();
         let mut bounded = (&mut self.reader).take(MAX_LINE);
         let read = bounded.read_line(&mut line).await;
-        if read.unwrap_or_default() == 0 {
+        if read.map_err(ControlError::Broken)? == 0 {
             return Ok(None);
         }
         match serde_json::from_str(&line).map_err(ControlError::Malformed)? {
@@ -268,6 +279,8 @@ mod tests {
             }
         };
         let server = serve(&folder, count).unwrap();
+        let mode = fs::metadata(path.join(SOCKET)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let mut asked = ask(&path, &2).await.unwrap().unwrap();
         assert_eq!(asked.next::<u32>().await.unwrap(), Some(0));
         assert_eq!(asked.next::<u32>().await.unwrap(), Some(1));
@@ -278,6 +291,17 @@ mod tests {
         assert!(matches!(refused, Err(ControlError::Refused(_))));
         drop(server);
         assert!(ask(&path, &1).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_no_end() {
+        let home = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(home.path().join(SOCKET)).unwrap();
+        let asked = ask(home.path(), &1).await.unwrap().unwrap();
+        // What was asked is not read before the end, which resets the connection.
+        drop(listener.accept().await.unwrap());
+        let broken = asked.only::<u32>().await;
+        assert!(matches!(broken, Err(ControlError::Broken(_))), "{broken:?}");
     }
 
     #[tokio::test]

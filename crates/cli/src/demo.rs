@@ -7,7 +7,7 @@ use std::{
 
 use comfy_table::Table;
 use roadstead_devnet::{
-    ChainChoice, StoreChoice,
+    ChainChoice, SHIM, StoreChoice,
     demo::{self, DemoConfig, DemoError, DemoEvent, DemoReport, DemoStop},
 };
 use roadstead_provider::ProviderEvent;
@@ -17,7 +17,7 @@ use roadstead_types::{Token, TokenAmount};
 use crate::{
     arguments,
     context::Context,
-    failure::{plain, with_causes},
+    failure::{Interrupted, plain, with_causes},
     output::Progress,
     signals::Signals,
     table::{self, size},
@@ -30,9 +30,6 @@ service is called; the provider meters it every 2 seconds and is paid for what t
 the job is closed, the rest refunded and the bill recomputed. It takes about 20 seconds; Ctrl-C closes the
 job and cleans up.
 ";
-
-/// The program that the embedded engine starts for each container: this one, even if its file was replaced meanwhile.
-const SHIM: &str = "/proc/self/exe";
 
 pub(crate) async fn run(command: arguments::Demo, context: &Context) -> anyhow::Result<()> {
     let progress = Progress::start();
@@ -70,7 +67,9 @@ pub(crate) async fn run(command: arguments::Demo, context: &Context) -> anyhow::
         }
         if stop.abandon.is_cancelled() {
             let left = folder.keep();
-            anyhow::bail!("given up while containers were being removed; see {}", left.display());
+            let what =
+                format!("containers that were being removed may be left; see {}", left.display());
+            return Err(Interrupted { what }.into());
         } else if stop.interrupt.is_cancelled() {
             progress
                 .line("Giving up: only the containers are removed. Once more to leave even these.");
@@ -189,7 +188,7 @@ impl Picture {
             }
             AgentEvent::Refused { refusal, .. } => {
                 let (number, code) = (refusal.seq.saturating_add(1), refusal.code);
-                line(format!("      The agent does not accept receipt {number}: {code:?}"));
+                line(format!("      The agent does not accept receipt {number}: {code}"));
             }
             AgentEvent::Equivocation { seq, .. } => {
                 let number = seq.saturating_add(1);

@@ -1,6 +1,6 @@
 //! `roadstead devnet`: a local market that runs until somebody ends it.
 
-use std::{fmt, path::Path, pin::pin};
+use std::{fmt, path::Path};
 
 use roadstead_devnet::{
     AnvilError, ChainChoice, ChainStartError, Devnet, DevnetConfig, DevnetError, DevnetReport,
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     arguments,
     context::Context,
+    failure::Interrupted,
     home::{Home, Role},
     output::Progress,
     signals::Signals,
@@ -21,6 +22,8 @@ use crate::{
 enum Obstacle {
     #[error("{0}; end that, or let the system choose free ports by `--port 0`")]
     Taken(PortTaken),
+    #[error("{0}; name another port, or let the system choose free ports by `--port 0`")]
+    Twice(DevnetError),
     #[error("{0}; `script/setup` installs it, or leave out `--chain anvil`")]
     NoAnvil(AnvilError),
 }
@@ -34,30 +37,50 @@ pub(crate) async fn run(command: arguments::Devnet, context: &Context) -> anyhow
         DevnetConfig { chain: command.chain.clone(), folder: &folder, ports: command.ports() };
     let started = tokio::select! {
         started = Devnet::start(config) => started,
-        () = signals.next() => anyhow::bail!("interrupted before the market ran"),
+        () = signals.next() => {
+            progress.finish();
+            Devnet::clean_up(&folder)?;
+            return Err(Interrupted { what: "the local market did not run yet".to_owned() }.into());
+        }
     };
     progress.finish();
     let devnet = started.map_err(explained)?;
     let home = (!is_default(&context.home)).then(|| context.home.path());
-    context.print(devnet.report(), || Ready { report: devnet.report(), home })?;
+    let printed = context.print(devnet.report(), || Ready { report: devnet.report(), home });
+    if printed.is_err() {
+        // Nobody knows of it.
+        devnet.shutdown().await?;
+        return printed;
+    }
     if let ChainChoice::Url(url) = &command.chain {
         progress.line(format!("What was deployed stays on the chain at {url}."));
     }
 
     let stop = CancellationToken::new();
-    let mut running = pin!(devnet.run(&stop));
-    let ended = loop {
+    let mut running = Box::pin(devnet.run(&stop));
+    loop {
         // Cancel-safe: the market goes on where it was, and a signal is not lost by not being waited for.
         tokio::select! {
-            ended = &mut running => break ended,
-            () = signals.next() => stop.cancel(),
+            ended = &mut running => {
+                ended?;
+                break;
+            }
+            () = signals.next() => {}
         }
-    };
+        if stop.is_cancelled() {
+            drop(running);
+            Devnet::clean_up(&folder)?;
+            let what = "the local market was cut off; nothing of it is left".to_owned();
+            return Err(Interrupted { what }.into());
+        }
+        progress.line("Ending; Ctrl-C cuts off whoever still asks for something.");
+        stop.cancel();
+    }
     progress.line(
         "The local market is gone: its chain, its keys, its blocks. `roadstead provider reset` and `roadstead agent reset` \
          forget what they know of it.",
     );
-    Ok(ended?)
+    Ok(())
 }
 
 /// The error, as an obstacle where it is one.
@@ -69,6 +92,7 @@ fn explained(error: DevnetError) -> anyhow::Error {
         DevnetError::Chain(ChainStartError::Anvil(missing @ AnvilError::Missing)) => {
             Obstacle::NoAnvil(missing).into()
         }
+        twice @ DevnetError::PortTwice { .. } => Obstacle::Twice(twice).into(),
         other => other.into(),
     }
 }

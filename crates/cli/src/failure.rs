@@ -82,7 +82,9 @@ pub(crate) fn print_usage(error: &clap::Error, is_json: bool) -> ExitCode {
     let _ = error.print();
     if is_json && error.use_stderr() {
         let text = error.to_string();
-        let message = plain(text.lines().next().unwrap_or_default());
+        // Clap lists what is missing below the first line, and its usage after an empty one.
+        let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+        let message = plain(&lines.collect::<Vec<_>>().join(" "));
         let message = message.trim_start_matches("error: ");
         let described = Described { message, problems: Vec::new(), hint: None };
         let _ = output::print_json(&Report { error: described });
@@ -96,7 +98,7 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next.filter(|cause| mistakes(*cause).is_none()) {
-        let shown = one_line(cause);
+        let shown = cause.to_string();
         if !text.ends_with(&shown) {
             text.push_str(": ");
             text.push_str(&shown);
@@ -104,16 +106,6 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     plain(&text)
-}
-
-/// What an error says without its causes. A parser of TOML draws where it stopped, over several lines.
-fn one_line(error: &(dyn Error + 'static)) -> String {
-    let parser = error.downcast_ref::<toml::de::Error>();
-    let parser = parser.or_else(|| error.downcast_ref::<Box<toml::de::Error>>().map(|it| &**it));
-    let Some(parser) = parser else { return error.to_string() };
-    let drawn = parser.to_string();
-    let place = drawn.lines().next().unwrap_or_default();
-    format!("{place}: {}", parser.message())
 }
 
 /// A text from elsewhere, bounded and without anything that moves the cursor of a terminal.
@@ -137,15 +129,6 @@ mod tests {
         let error = cause.context("cannot write: the disk is full").context("cannot start");
         let shown = with_causes(error.as_ref());
         assert_eq!(shown, "cannot start: cannot write: the disk is full");
-    }
-
-    #[test]
-    fn what_a_parser_draws_is_one_line() {
-        let error = "garbage".parse::<toml::Table>().unwrap_err();
-        let error = anyhow::Error::new(error).context("no market file");
-        let shown = with_causes(error.as_ref());
-        assert!(shown.starts_with("no market file: TOML parse error at line 1, column"), "{shown}");
-        assert!(!shown.contains(char::REPLACEMENT_CHARACTER), "{shown}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -17,6 +19,10 @@ use roadstead_journal::{FolderError, StateFolder};
 use tempfile::TempDir;
 
 use crate::output::Progress;
+
+/// How long a folder in use is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who has a subfolder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +73,16 @@ impl Home {
         self.path.join(role.name())
     }
 
-    /// Locks the subfolder of a role, which is made where it is missing, for this process.
+    /// Locks the subfolder of a role, which is made where it is missing, for this process. A command that only looks has it
+    /// for a moment, so one that is in use is waited for.
     pub(crate) fn lock(&self, role: Role) -> Result<StateFolder, FolderError> {
-        StateFolder::open(self.role_path(role))
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match StateFolder::open(self.role_path(role)) {
+                Err(FolderError::InUse { .. }) if Instant::now() < end => thread::sleep(PAUSE),
+                opened => return opened,
+            }
+        }
     }
 
     /// An empty folder for one run of the demonstration.
@@ -114,5 +127,23 @@ impl DemoFolder {
             let _ = fs::remove_dir(home);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_in_use_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::find(Some(folder.path().to_owned())).unwrap();
+        let lock = home.lock(Role::Agent).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| home.lock(Role::Agent));
+            thread::sleep(PAUSE);
+            drop(lock);
+            waiting.join().unwrap().unwrap();
+        });
     }
 }

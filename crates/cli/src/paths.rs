@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use roadstead_journal::FolderError;
+use roadstead_journal::{FolderError, StateFolder};
 use serde::Serialize;
 
 use crate::{
@@ -67,10 +67,9 @@ pub(crate) fn run(command: &MarketFile, context: &Context) -> anyhow::Result<()>
 
 fn look(home: &Home, role: Role) -> RoleFolder {
     let place = Place::new(home.role_path(role));
-    // Given back at once.
-    let locked = if place.exists { home.lock(role).map(drop) } else { Ok(()) };
-    let in_use = matches!(locked, Err(FolderError::InUse { .. }));
-    let trouble = locked.err().filter(|_| !in_use).map(|error| with_causes(&error));
+    let looked = if place.exists { StateFolder::look(&place.path) } else { Ok(()) };
+    let in_use = matches!(looked, Err(FolderError::InUse { .. }));
+    let trouble = looked.err().filter(|_| !in_use).map(|error| with_causes(&error));
     RoleFolder { place, in_use, trouble }
 }
 
@@ -99,8 +98,6 @@ fn described(paths: &Paths) -> String {
 
 #[cfg(test)]
 mod tests {
-    use roadstead_journal::StateFolder;
-
     use super::*;
     use crate::control::{self, Replies};
 

@@ -6,11 +6,12 @@
 //! market.toml                which market; without it the folder is not initialised
 //! wallet.key | wallet.json   the account's key, or its keystore
 //! account                    the account's address
-//! engine.txt                 which engine runs the containers
+//! engine.txt                 which engine runs the containers, and where its daemon is
 //! engine/                    a folder for each engine
 //! ```
 //!
-//! The market file is written last by `init` and removed first by `reset`, so that a crash in either is found.
+//! The market file is written last by `init` and removed first by `reset`, so that a crash in either is found: a folder
+//! without it that remembers an engine is one whose reset is not finished.
 
 mod engine;
 mod init;
@@ -42,19 +43,28 @@ const MARKET_FILE: &str = "market.toml";
 pub(crate) enum ProviderError {
     #[error("there is no provider in {}", path.display())]
     NotInitialised { path: PathBuf },
+    #[error("the provider in {} is not initialised: `provider reset` did not finish", path.display())]
+    HalfReset { path: PathBuf },
     #[error("the provider in {} is of another market, {}", path.display(), describe(found))]
     OtherMarket { path: PathBuf, found: Box<Market> },
     #[error("the provider in {} has the account {found}, not {given}", path.display())]
     OtherAccount { path: PathBuf, found: Address, given: Address },
-    #[error("{} is no file that could be copied; a provider keeps its keystore", path.display())]
-    NoFile { path: PathBuf },
     #[error(
         "the market is no local one, and strangers' containers share this machine's kernel: what breaks out of one may \
          be root here"
     )]
     Early,
-    #[error("the engine `{used}`, which was used so far, still has containers: {containers}")]
-    OtherEngine { used: String, containers: usize },
+    #[error(
+        "the engine `{used}`, which was used so far, still has containers: {containers}; the one that is asked for \
+         is `{chosen}`"
+    )]
+    OtherEngine { used: String, chosen: String, containers: usize },
+    #[error("{} does not say which engine was used", path.display())]
+    UnknownEngine {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 pub(crate) async fn run(command: Provider, context: &Context) -> anyhow::Result<()> {
@@ -85,15 +95,22 @@ fn own_market(context: &Context) -> anyhow::Result<Market> {
     let path = context.home.role_path(Role::Provider);
     let file = path.join(MARKET_FILE);
     if !file.exists() {
-        return Err(ProviderError::NotInitialised { path }.into());
+        return Err(match engine::is_remembered(&path) {
+            true => ProviderError::HalfReset { path }.into(),
+            false => ProviderError::NotInitialised { path }.into(),
+        });
     }
     context.market(&MarketFile { market: Some(file) })
 }
 
 /// Locks the folder of the provider, which is initialised, for this process.
 fn open(context: &Context) -> anyhow::Result<(StateFolder, Market)> {
+    // Nothing is made where there is no provider.
+    own_market(context)?;
+    let folder = context.home.lock(Role::Provider)?;
+    // A reset may have come between.
     let market = own_market(context)?;
-    Ok((context.home.lock(Role::Provider)?, market))
+    Ok((folder, market))
 }
 
 /// A small text in the folder; `None` where there is none.

@@ -25,7 +25,7 @@ use std::{
 use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
 use comfy_table::Table;
-use roadstead_publisher::{OpenRequest, Purse, open, read_manifest};
+use roadstead_publisher::{AgentEvent, OpenRequest, Purse, open, read_manifest};
 use roadstead_types::{JobId, ManifestContainer, Market, TokenAmount, Workload, content};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -70,52 +70,69 @@ struct Published {
     is_agent: bool,
 }
 
+/// How far it came, for whoever interrupts it.
+#[derive(Clone, Copy)]
+enum Reached {
+    Nothing,
+    /// The transaction may be on its way.
+    Opening(JobId),
+    Open(JobId),
+}
+
 pub(crate) async fn run(command: arguments::Publish, context: &Context) -> anyhow::Result<()> {
-    let progress = Progress::start();
-    let mut signals = Signals::listen()?;
     let manifest = read_manifest(&command.file)?;
     let market = context.market(&command.market)?;
+    // A password is asked for before anything else is drawn, and while Ctrl-C still ends the process at once.
     let purse = purse(&command).await?;
+    let progress = Progress::start();
+    let mut signals = Signals::listen()?;
+    let reached = Cell::new(Reached::Nothing);
     if command.prepare {
-        return prepare::print_lines(&command, context, manifest, &market, purse, &progress).await;
+        let preparing =
+            prepare::print_lines(&command, context, manifest, &market, purse, &progress);
+        // Cancel-safe: every step of it may be cut off and repeated, and so below.
+        return tokio::select! {
+            printed = preparing => printed,
+            () = signals.next() => Err(interrupted(&command, reached.get())),
+        };
     }
     let is_loud = Arc::new(AtomicBool::new(false));
-    let (own, door) = agent(&command, context, &market, &progress, is_loud.clone()).await?;
     let publishing = Publishing {
         command: &command,
         context,
         market: &market,
-        door: &door,
         progress: &progress,
-        opened: Cell::new(None),
+        is_loud: &is_loud,
+        reached: &reached,
     };
-    // Cancel-safe: every step of it may be cut off and repeated, and a signal is not lost by not being waited for.
+    let mut own = None;
     let published = tokio::select! {
-        published = publishing.publish(manifest, purse) => published,
-        () = signals.next() => Err(interrupted(publishing.opened.get())),
+        published = publishing.publish(&manifest, &purse, &mut own) => published,
+        () = signals.next() => Err(interrupted(&command, reached.get())),
     };
     progress.finish();
-    let published = match (published, own) {
+    match (published, own) {
         (Ok(published), Some(agent)) => {
-            let is_agent = true;
-            let published = Published { is_agent, ..published };
-            context.print(&published, || summary(&published, &market))?;
+            // Whoever reads the result may be gone; the job still needs its agent.
+            if let Err(error) = context.print(&published, || summary(&published, &market)) {
+                progress.line(format!("The result cannot be printed: {error}"));
+            }
             is_loud.store(true, Ordering::Relaxed);
-            return go_on(agent, &progress, &mut signals).await;
+            go_on(agent, &progress, &mut signals).await
         }
-        (published, own) => {
+        (Ok(published), None) => context.print(&published, || summary(&published, &market)),
+        (Err(error), own) => {
             if let Some(agent) = own {
                 agent.shutdown().await;
             }
-            published?
+            Err(error)
         }
-    };
-    context.print(&published, || summary(&published, &market))
+    }
 }
 
 /// Whose money it is.
 async fn purse(command: &arguments::Publish) -> anyhow::Result<Purse> {
-    if let Some(publisher) = command.publisher {
+    if let Some(publisher) = command.publisher.filter(|_| command.prepare) {
         return Ok(Purse::Closed(publisher));
     }
     // A keystore is made to take its time.
@@ -124,44 +141,78 @@ async fn purse(command: &arguments::Publish) -> anyhow::Result<Purse> {
     Ok(if command.prepare { Purse::Closed(wallet.address()) } else { wallet.into() })
 }
 
-/// The agent that runs, or one in this process, which says what it does only once `is_loud`.
-async fn agent(
-    command: &arguments::Publish,
-    context: &Context,
-    market: &Market,
-    progress: &Progress,
-    is_loud: Arc<AtomicBool>,
-) -> anyhow::Result<(Option<RunningAgent>, Door)> {
-    if let Some(door) = Door::running(context, market).await? {
-        return Ok((None, door));
-    }
-    let (token, told) = (market.token.clone(), progress.clone());
-    let report = move |event: &_| {
-        if is_loud.load(Ordering::Relaxed) {
-            told.line_of(line_of(event, &token));
-        }
-    };
-    let agent = RunningAgent::start(&context.home, market, &command.agent, report).await?;
-    progress.line("No agent runs in this home folder, so this process is the agent.");
-    let door = agent.door();
-    Ok((Some(agent), door))
-}
-
 /// What it takes to publish.
 struct Publishing<'a> {
     command: &'a arguments::Publish,
     context: &'a Context,
     market: &'a Market,
-    door: &'a Door,
     progress: &'a Progress,
-    /// The job, once it is open.
-    opened: Cell<Option<JobId>>,
+    /// Whether an agent in this process says what it does.
+    is_loud: &'a Arc<AtomicBool>,
+    reached: &'a Cell<Reached>,
 }
 
 impl Publishing<'_> {
-    async fn publish(&self, manifest: Manifest, purse: Purse) -> anyhow::Result<Published> {
-        let Self { command, context, market, door, progress, .. } = *self;
-        let publisher = Publisher::open(context, market, purse, &command.store).await?;
+    /// Publishes with the agent that runs, or with one in this process. An agent that ends meanwhile is replaced once.
+    async fn publish(
+        &self,
+        manifest: &Manifest,
+        purse: &Purse,
+        own: &mut Option<RunningAgent>,
+    ) -> anyhow::Result<Published> {
+        if let Some(door) = Door::running(self.context, self.market).await? {
+            let limits = [&self.command.agent.limit, &self.command.agent.limit_per_job];
+            if limits.into_iter().any(Option::is_some) {
+                self.progress.line("The agent that runs keeps to limits of its own.");
+            }
+            match self.open(manifest, purse, &door).await {
+                Err(error) if error.is::<NoAnswer>() => {
+                    let Some(NoAnswer::NoAgent { .. }) = error.downcast_ref() else {
+                        return Err(error);
+                    };
+                    self.progress.line("The agent that ran has ended.");
+                }
+                published => return published,
+            }
+        }
+        let agent = own.insert(self.become_agent().await?);
+        let door = agent.door();
+        // Cancel-safe, both: every step of publishing may be repeated, and an agent that ended says so again.
+        let mut published = tokio::select! {
+            published = self.open(manifest, purse, &door) => published?,
+            ended = agent.ended() => {
+                ended?;
+                anyhow::bail!("the agent ended before the job answered");
+            }
+        };
+        published.is_agent = true;
+        Ok(published)
+    }
+
+    async fn become_agent(&self) -> anyhow::Result<RunningAgent> {
+        let Self { command, context, market, progress, is_loud, .. } = *self;
+        let (token, told, is_loud) = (market.token.clone(), progress.clone(), is_loud.clone());
+        let report = move |event: &AgentEvent| {
+            let is_grave = matches!(event, AgentEvent::ChainLost { .. } | AgentEvent::ChainBack);
+            if is_grave || is_loud.load(Ordering::Relaxed) {
+                told.line_of(line_of(event, &token));
+            }
+        };
+        progress.wait_for("connecting the agent");
+        let agent = RunningAgent::start(&context.home, market, &command.agent, report).await?;
+        progress.line("No agent runs in this home folder, so this process is the agent.");
+        Ok(agent)
+    }
+
+    async fn open(
+        &self,
+        manifest: &Manifest,
+        purse: &Purse,
+        door: &Door,
+    ) -> anyhow::Result<Published> {
+        let Self { command, context, market, progress, reached, .. } = *self;
+        progress.wait_for("connecting, and bringing earlier transactions to their end");
+        let publisher = Publisher::open(context, market, purse.clone(), &command.store).await?;
         let about = door.about();
         let job = prepare::prepare(command, manifest, market, &publisher, about, progress).await?;
         let Job { plan, standing, images } = job;
@@ -175,14 +226,16 @@ impl Publishing<'_> {
             progress.line(format!("Job {job}"));
             let deposit = market.token.format(plan.deposit);
             progress.wait_for(format!("opening it with a deposit of {deposit}"));
+            reached.set(Reached::Opening(job));
             let opening = open(&publisher.ports, OpenRequest::from(&plan)).await?;
             progress.line(format!("is open, with a deposit of {deposit}."));
             opening.transaction
         };
-        self.opened.set(Some(job));
+        reached.set(Reached::Open(job));
         // Others may use the publisher's folder while this one waits.
         drop(publisher);
-        let answering = follow::until_it_answers(door, job, progress).await?;
+        let has_ports = manifest.0.containers.iter().any(|each| !each.container.ports.is_empty());
+        let answering = follow::until_it_answers(door, job, has_ports, progress).await?;
         Ok(Published {
             job,
             url: answering.urls.values().next().cloned(),
@@ -199,13 +252,17 @@ impl Publishing<'_> {
     }
 }
 
-fn interrupted(opened: Option<JobId>) -> anyhow::Error {
-    let what = match opened {
-        Some(job) => format!(
-            "job {job} is open and goes on; run the same command again to wait for it, `roadstead agent` to accept its \
-             bills, `roadstead job close {job}` to end it"
+fn interrupted(command: &arguments::Publish, reached: Reached) -> anyhow::Error {
+    let again = if command.new { "the same command without --new" } else { "the same command" };
+    let what = match reached {
+        Reached::Open(job) => format!(
+            "job {job} is open and goes on; {again} waits for it, `roadstead agent` accepts its bills, `roadstead job \
+             close {job}` ends it"
         ),
-        None => "run the same command again to go on; nothing is opened twice".to_owned(),
+        Reached::Opening(job) => format!(
+            "the transaction that opens job {job} may be on its way; {again} finds it and goes on, and opens nothing twice"
+        ),
+        Reached::Nothing => "nothing was opened; the same command goes on from here".to_owned(),
     };
     Interrupted { what }.into()
 }

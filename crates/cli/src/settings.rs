@@ -4,25 +4,33 @@
 //! them; in a table that is named like a command, such as `[provider.run]`, for that command alone. A flag that is
 //! given, or set by its environment variable (`--price-cpu` by `ROADSTEAD_PRICE_CPU`), counts more than the file.
 //!
+//! An account is named by a key file or by a keystore, so each of the two counts against the other as against itself: what
+//! is said on the command line more than a variable, that more than the file, and there a command's table more than the top.
+//!
 //! A provider's account is its own: what says where the publisher's key is counts for no `provider` command.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use roadstead_types::SyntaxError;
 use toml::{Table, Value};
 
-use crate::{arguments::Arguments, home::Home};
+use crate::{
+    arguments::Arguments,
+    file::{FileError, read_text},
+    home::Home,
+};
 
-/// The most bytes that are read of the file.
+/// The most bytes that the file has.
 const MAX_BYTES: u64 = 256 << 10;
 
 /// Flags that stand neither in the file nor in the environment: they are about one call.
-const ABOUT_ONE_CALL: [&str; 10] = [
+const ABOUT_ONE_CALL: [&str; 13] = [
     "json",
     "help",
     "version",
@@ -31,6 +39,9 @@ const ABOUT_ONE_CALL: [&str; 10] = [
     "new",
     "prepare",
     "plan",
+    "publisher",
+    "signer",
+    "key-variable",
     "keep",
     "i-know-this-is-early",
 ];
@@ -43,6 +54,12 @@ const PROVIDER: &str = "provider";
 
 /// What says where an account's key is.
 const ACCOUNT: [&str; 3] = ["key-file", "keystore", "password-file"];
+
+/// The longest name that is shown, in bytes.
+const LONGEST_NAME: usize = 32;
+
+/// Either of them names an account.
+const KEYS: [&str; 2] = ["key-file", "keystore"];
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +76,13 @@ pub(crate) enum SettingsError {
     Malformed {
         path: PathBuf,
         #[source]
-        source: Box<toml::de::Error>,
+        source: SyntaxError,
     },
     #[error("{}: `{key}` is no setting of `{command}`", path.display())]
     Unknown { path: PathBuf, key: String, command: String },
     #[error("{}: `{key}` can only be said on the command line", path.display())]
     AboutOneCall { path: PathBuf, key: String },
-    #[error("{}: `{key}` must be a text in quotes, a whole number or true", path.display())]
+    #[error("{}: `{key}` must be a text in quotes, a whole number, true or false", path.display())]
     NoValue { path: PathBuf, key: String },
 }
 
@@ -80,20 +97,38 @@ pub(crate) enum Misuse {
 /// Reads the command line, with what the file of settings adds to it.
 pub(crate) fn read_arguments(line: &[OsString]) -> Result<(Arguments, Home), Misuse> {
     let usage = |error| Misuse::Usage(Box::new(error));
-    let home = Home::find(home_of(line)).map_err(Misuse::Other)?;
+    let Said { home, names_key } = look_over(line);
+    let home = Home::find(home).map_err(Misuse::Other)?;
     let table = read(&home).map_err(|error| Misuse::Other(error.into()))?;
-    let command = with_defaults(Arguments::command(), &table, &home.settings_file());
+    let command = with_defaults(Arguments::command(), &table, names_key, &home.settings_file());
     let command = command.map_err(|error| Misuse::Other(error.into()))?;
     let matches = command.try_get_matches_from(line).map_err(usage)?;
     Ok((Arguments::from_arg_matches(&matches).map_err(usage)?, home))
 }
 
-/// The home folder that a command line names, whatever else is wrong with it.
-fn home_of(line: &[OsString]) -> Option<PathBuf> {
-    let command = with_defaults(Arguments::command(), &Table::new(), Path::new("")).ok()?;
-    let lenient = command.ignore_errors(true).disable_help_flag(true);
-    let matches = lenient.try_get_matches_from(line).ok()?;
-    innermost(&matches).get_one::<PathBuf>("home").cloned()
+/// What of a command line decides how the rest of it is read.
+#[derive(Default)]
+struct Said {
+    home: Option<PathBuf>,
+    /// Whether it names an account.
+    names_key: bool,
+}
+
+/// Looks at a command line, whatever else is wrong with it.
+fn look_over(line: &[OsString]) -> Said {
+    let command = with_defaults(Arguments::command(), &Table::new(), false, Path::new(""));
+    let lenient = command.map(|command| command.ignore_errors(true).disable_help_flag(true)).ok();
+    let matches = lenient.and_then(|command| command.try_get_matches_from(line).ok());
+    let Some(matches) = matches else { return Said::default() };
+    let matches = innermost(&matches);
+    let is_said = |id: &str| {
+        matches.try_contains_id(id).unwrap_or_default()
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    Said {
+        home: matches.get_one::<PathBuf>("home").cloned(),
+        names_key: KEYS.iter().any(|key| is_said(&key.replace('-', "_"))),
+    }
 }
 
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
@@ -102,20 +137,32 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
 
 fn read(home: &Home) -> Result<Table, SettingsError> {
     let path = home.settings_file();
-    match fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::new()),
-        Ok(found) if found.len() > MAX_BYTES => return Err(SettingsError::TooLarge { path }),
-        Ok(_) | Err(_) => {}
-    }
-    let text = fs::read_to_string(&path);
-    let text = text.map_err(|source| SettingsError::Unreadable { path: path.clone(), source })?;
-    let parsed = text.parse();
-    parsed.map_err(|source| SettingsError::Malformed { path, source: Box::new(source) })
+    let text = match read_text(&path, MAX_BYTES) {
+        Ok(text) => text,
+        Err(FileError::TooLarge { .. }) => return Err(SettingsError::TooLarge { path }),
+        Err(FileError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Table::new());
+        }
+        Err(FileError::Unreadable(source)) => {
+            return Err(SettingsError::Unreadable { path, source });
+        }
+    };
+    text.parse().map_err(|error| SettingsError::Malformed {
+        path,
+        source: SyntaxError::of_toml(&error, &text),
+    })
 }
 
-/// The command with the values of the file as defaults, and with a variable for each flag.
-fn with_defaults(command: Command, table: &Table, file: &Path) -> Result<Command, SettingsError> {
-    apply(command, table, &Inherited::default(), "roadstead", file)
+/// The command with the values of the file as defaults, and with a variable for each flag. With `names_key`, the command
+/// line names an account, and nothing else may.
+fn with_defaults(
+    command: Command,
+    table: &Table,
+    names_key: bool,
+    file: &Path,
+) -> Result<Command, SettingsError> {
+    let inherited = Inherited { names_key, ..Inherited::default() };
+    apply(command, table, &inherited, "roadstead", file)
 }
 
 /// What a command has from those above it.
@@ -123,6 +170,7 @@ fn with_defaults(command: Command, table: &Table, file: &Path) -> Result<Command
 struct Inherited {
     values: BTreeMap<String, String>,
     is_provider: bool,
+    names_key: bool,
 }
 
 fn apply(
@@ -133,6 +181,9 @@ fn apply(
     file: &Path,
 ) -> Result<Command, SettingsError> {
     let mut inherited = inherited.clone();
+    if KEYS.iter().any(|key| table.contains_key(*key)) {
+        inherited.values.retain(|key, _| !KEYS.contains(&key.as_str()));
+    }
     for (key, value) in table {
         if command.find_subcommand(key).is_some() && value.is_table() {
             continue;
@@ -142,22 +193,35 @@ fn apply(
             return Err(SettingsError::AboutOneCall { path, key });
         }
         if key == HOME || !knows(&command, &key) {
-            return Err(SettingsError::Unknown { path, key, command: name.to_owned() });
+            return Err(SettingsError::Unknown {
+                path,
+                key: shown(&key),
+                command: name.to_owned(),
+            });
         }
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
-            Value::Boolean(true) => "true".to_owned(),
+            Value::Boolean(switch) => switch.to_string(),
             _ => return Err(SettingsError::NoValue { path, key }),
         };
         inherited.values.insert(key, value);
     }
+    let is_key_set =
+        KEYS.iter().any(|key| std::env::var_os(variable(key, inherited.is_provider)).is_some());
     command = command.mut_args(|argument| {
         let Some(long) = argument.get_long().map(str::to_owned) else { return argument };
         if ABOUT_ONE_CALL.contains(&long.as_str()) {
             return argument;
         }
+        let is_key = KEYS.contains(&long.as_str());
+        if is_key && inherited.names_key {
+            return argument;
+        }
         let argument = argument.env(variable(&long, inherited.is_provider));
+        if is_key && is_key_set {
+            return argument;
+        }
         match inherited.values.get(&long) {
             Some(value) => argument.default_value(value.clone()).required(false),
             None => argument,
@@ -187,6 +251,14 @@ fn apply(
     Ok(command)
 }
 
+/// A name from the file. One that is longer than that of any flag may be a key in the wrong place.
+fn shown(key: &str) -> String {
+    match key.len() {
+        ..=LONGEST_NAME => key.to_owned(),
+        length => format!("({length} bytes)"),
+    }
+}
+
 /// The variable that stands for a flag.
 fn variable(long: &str, is_provider: bool) -> String {
     let whose = if is_provider && ACCOUNT.contains(&long) { "PROVIDER_" } else { "" };
@@ -201,6 +273,8 @@ fn knows(command: &Command, long: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::arguments;
 
@@ -237,7 +311,8 @@ mod tests {
 
     #[test]
     fn every_flag_has_a_variable_and_a_providers_account_is_its_own() {
-        let command = with_defaults(Arguments::command(), &Table::new(), Path::new("")).unwrap();
+        let command =
+            with_defaults(Arguments::command(), &Table::new(), false, Path::new("")).unwrap();
         let provider = command.find_subcommand("provider").unwrap();
         let init = provider.find_subcommand("init").unwrap();
         let publish = command.find_subcommand("publish").unwrap();
@@ -268,6 +343,38 @@ mod tests {
         };
         assert!(!key_file("key-file = '/publisher.key'").contains("/publisher.key"));
         assert!(key_file("[provider]\nkey-file = '/own.key'").contains("/own.key"));
+    }
+
+    #[test]
+    fn the_stronger_source_names_the_account() {
+        let account =
+            |settings, line: &[&str]| match read_with(settings, &[&["withdraw"], line].concat())
+                .unwrap()
+                .command
+            {
+                arguments::Command::Withdraw(withdraw) => {
+                    let account = withdraw.account;
+                    [account.key_file, account.keystore].map(|path| path.is_some())
+                }
+                other => panic!("{other:?}"),
+            };
+        let (key, keystore) = ([true, false], [false, true]);
+        assert_eq!(account("key-file = '/a'", &["--keystore", "/b"]), keystore);
+        assert_eq!(account("keystore = '/a'", &["--key-file", "/b"]), key);
+        assert_eq!(account("key-file = '/a'\n[withdraw]\nkeystore = '/b'", &[]), keystore);
+        assert_eq!(account("[withdraw]\nkey-file = '/a'", &[]), key);
+        assert_eq!(account("key-file = '/a'\nkeystore = '/b'", &[]), [true, true]);
+        let both = ["withdraw", "--key-file", "/a", "--keystore", "/b"];
+        assert!(read_with("", &both).unwrap_err().contains("cannot be used with"));
+    }
+
+    #[test]
+    fn a_file_that_does_not_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roadstead.toml");
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let home = Home::find(Some(folder.path().to_owned())).unwrap();
+        assert!(matches!(read(&home), Err(SettingsError::TooLarge { .. })));
     }
 
     #[test]

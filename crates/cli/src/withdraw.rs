@@ -4,14 +4,15 @@ use anyhow::Context as _;
 use roadstead_devnet::StoreChoice;
 use roadstead_publisher::withdraw;
 
-use crate::{arguments, context::Context, output::Progress, publisher::Publisher};
+use crate::{arguments, context::Context, output::Progress, publisher::Publisher, resumed};
 
 pub(crate) async fn run(command: arguments::Withdraw, context: &Context) -> anyhow::Result<()> {
     let market = context.market(&command.market)?;
-    let wallet = command.account.wallet()?;
+    let wallet = command.account.open().await?;
     let publisher =
         Publisher::open(context, &market, wallet.into(), &StoreChoice::Embedded).await?;
     let progress = Progress::start();
+    resumed::tell(&publisher.ports, &progress);
     progress.wait_for("the balance moves into the wallet");
     let withdrawn = withdraw(&publisher.ports).await;
     progress.finish();

@@ -11,7 +11,7 @@ mod signer;
 
 pub use chain::{
     Call, ChainError, ChainEvents, ChainReader, ChainWriter, EventFilter, Head, Mined, Party,
-    RegistryEntry, WriteError,
+    RegistryEntry, Resumed, WriteError,
 };
 pub use content::{BlockSource, ContentError, ContentStore, Sources};
 pub use endpoints::{Endpoints, ExposeError};

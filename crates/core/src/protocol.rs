@@ -99,6 +99,22 @@ pub enum RefusalCode {
     Equivocation,
 }
 
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Signature => "neither the provider nor its operator signed it for this job",
+            Self::Order => "it does not follow the receipt before",
+            Self::Time => "its interval is not the next one that has passed",
+            Self::Growth => "it says that more was used than was reserved",
+            Self::Sum => "its sum does not follow from what was used",
+            Self::Deposit => "it is more than the deposit",
+            Self::Limit => "it is more than the agent may accept",
+            Self::Rate => "it is more than the rate of the terms allows since the opening",
+            Self::Equivocation => "there are two receipts with its number",
+        })
+    }
+}
+
 /// Gives a provider that lost its journal its own receipts back, from number 0 on and in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,14 +1,15 @@
 //! A market for processes of their own: what lasts until somebody ends it.
 //!
 //! Its folder holds the market file, the keys of two funded accounts, a workload to begin with, and the blocks of a
-//! content store for whoever has none. Nothing of it outlives the chain: what is in the folder goes when the market ends, and what a crash left there
-//! goes when the next one starts.
+//! content store for whoever has none. Nothing of it outlives the chain: what is in the folder goes when the market ends
+//! or does not come to run, and what a crash left there goes when the next one starts.
 
 use std::{
     fs,
     io::{self, ErrorKind},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -133,6 +134,16 @@ pub struct DevnetAccounts {
 /// Why there is no local market, or none any more.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
+    /// Two parts of the market are to listen at one port.
+    #[error("port {port} is asked for twice: for {first} and for {second}")]
+    PortTwice {
+        /// The port.
+        port: u16,
+        /// Which part.
+        first: &'static str,
+        /// Which other part.
+        second: &'static str,
+    },
     /// Somebody else listens where a part of the market should.
     #[error(transparent)]
     PortTaken(#[from] PortTaken),
@@ -190,15 +201,63 @@ impl Devnet {
         let DevnetConfig { chain: choice, folder, ports } = config;
         // Before anything is started, and before anything is removed.
         let chain_port = if matches!(choice, ChainChoice::Url(_)) { 0 } else { ports.chain };
-        for port in [chain_port, ports.store, ports.gateway] {
-            let tried = port::try_out(port);
-            if let Some(taken) = tried.err().and_then(|error| PortTaken::of(&error, port)) {
-                return Err(taken.into());
+        check_ports(DevnetPorts { chain: chain_port, ..ports })?;
+        let chain = LocalChain::start(&choice, BLOCKS, ports.chain).await?;
+        match Parts::start(&chain, &choice, folder, ports).await {
+            Ok(Parts { rpc, gateway, report }) => {
+                Ok(Self { chain, rpc, gateway, folder: folder.path().to_owned(), report })
+            }
+            Err(error) => {
+                chain.shutdown().await;
+                // Why there is no market is worth more than what is left of it.
+                let _ = remove_files(folder.path());
+                Err(error)
             }
         }
-        let chain = LocalChain::start(&choice, BLOCKS, ports.chain).await?;
+    }
+
+    /// Removes what a start that was dropped half-way has written, or what is left of a market that was dropped.
+    pub fn clean_up(folder: &StateFolder) -> Result<(), DevnetError> {
+        remove_files(folder.path())
+    }
+
+    /// What runs.
+    pub const fn report(&self) -> &DevnetReport {
+        &self.report
+    }
+
+    /// Runs until it is stopped, and ends everything of it. A chain that ends before that is an error. Dropped before its
+    /// end, it cuts everything off and leaves its files.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), DevnetError> {
+        let ended = stop.run_until_cancelled(self.chain.ended()).await;
+        let gone = self.shutdown().await;
+        ended.map_or(gone, |()| Err(DevnetError::ChainEnded))
+    }
+
+    /// Ends everything that was started, and removes its files.
+    pub async fn shutdown(self) -> Result<(), DevnetError> {
+        let Self { chain, rpc, gateway, folder, .. } = self;
+        tokio::join!(rpc.shutdown(), gateway.shutdown(), chain.shutdown());
+        remove_files(&folder)
+    }
+}
+
+/// What of a market is more than its chain.
+struct Parts {
+    rpc: LoopbackRpc,
+    gateway: Gateway,
+    report: DevnetReport,
+}
+
+impl Parts {
+    async fn start(
+        chain: &LocalChain,
+        choice: &ChainChoice,
+        folder: &StateFolder,
+        ports: DevnetPorts,
+    ) -> Result<Self, DevnetError> {
         remove_files(folder.path())?;
-        let local = LocalMarket::start(&chain, folder).await?;
+        let local = LocalMarket::start(chain, folder).await?;
         let example = folder.path().join(EXAMPLE_FOLDER);
         let workload = if service::is_available() {
             let failed = |source| DevnetError::Example { path: example.clone(), source };
@@ -209,10 +268,19 @@ impl Devnet {
         let store = EmbeddedStore::open(folder.path().join(BLOCKS_FOLDER))?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stop = CancellationToken::new();
-        let gateway =
-            Gateway::serve(std::sync::Arc::new(store.clone()), at(ports.gateway), &stop).await?;
-        let rpc =
-            LoopbackRpc::serve(store, Some(gateway.local_addr()), at(ports.store), &stop).await?;
+        let gateway = Gateway::serve(Arc::new(store.clone()), at(ports.gateway), &stop).await;
+        let gateway = gateway.map_err(|error| match taken(&error, ports.gateway) {
+            Some(taken) => taken.into(),
+            None => DevnetError::Gateway(error),
+        })?;
+        let rpc = LoopbackRpc::serve(store, Some(gateway.local_addr()), at(ports.store), &stop);
+        let rpc = rpc.await.map_err(|error| match &error {
+            RpcError::Serve(served) => match taken(served, ports.store) {
+                Some(taken) => taken.into(),
+                None => DevnetError::Rpc(error),
+            },
+            RpcError::NotLoopback { .. } => DevnetError::Rpc(error),
+        })?;
         let report = DevnetReport {
             chain: choice.to_string(),
             chain_id: local.market.chain_id,
@@ -233,28 +301,36 @@ impl Devnet {
             },
             contracts: (&local.market).into(),
         };
-        Ok(Self { chain, rpc, gateway, folder: folder.path().to_owned(), report })
+        Ok(Self { rpc, gateway, report })
     }
+}
 
-    /// What runs.
-    pub const fn report(&self) -> &DevnetReport {
-        &self.report
+/// Checks that each part has a port of its own that nobody else has.
+fn check_ports(ports: DevnetPorts) -> Result<(), DevnetError> {
+    let named = [
+        (ports.chain, "the chain"),
+        (ports.store, "the content store's RPC"),
+        (ports.gateway, "the content store's gateway"),
+    ];
+    for (index, (port, second)) in named.into_iter().enumerate() {
+        let before = named.iter().take(index).find(|(other, _)| *other == port && port != 0);
+        if let Some((_, first)) = before {
+            return Err(DevnetError::PortTwice { port, first, second });
+        }
     }
+    for (port, _) in named {
+        let tried = port::try_out(port);
+        if let Some(taken) = tried.err().and_then(|error| PortTaken::of(&error, port)) {
+            return Err(taken.into());
+        }
+    }
+    Ok(())
+}
 
-    /// Runs until it is stopped, and ends everything of it. A chain that ends before that is an error.
-    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), DevnetError> {
-        let ended = stop.run_until_cancelled(self.chain.ended()).await;
-        self.shutdown().await?;
-        ended.map_or(Ok(()), |()| Err(DevnetError::ChainEnded))
-    }
-
-    /// Ends everything that was started, and removes its files.
-    pub async fn shutdown(self) -> Result<(), DevnetError> {
-        self.rpc.shutdown().await;
-        self.gateway.shutdown().await;
-        self.chain.shutdown().await;
-        remove_files(&self.folder)
-    }
+/// Whoever came first, where that is why nothing is served.
+fn taken(error: &ServeError, port: u16) -> Option<PortTaken> {
+    let ServeError::Bind { source, .. } = error;
+    PortTaken::of(source, port)
 }
 
 /// Removes what a local market has written.
@@ -280,60 +356,4 @@ fn removed(result: io::Result<()>, path: PathBuf) -> Result<(), DevnetError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    fn devnet(folder: &StateFolder, ports: DevnetPorts) -> DevnetConfig<'_> {
-        DevnetConfig { chain: ChainChoice::Embedded, folder, ports }
-    }
-
-    #[tokio::test]
-    async fn what_a_market_leaves_is_gone_with_it_or_with_the_next() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = StateFolder::open(home.path()).unwrap();
-        let files = || {
-            let entries = fs::read_dir(home.path()).unwrap();
-            let mut names: Vec<_> =
-                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-            names.sort();
-            names
-        };
-        let first = Devnet::start(devnet(&folder, DevnetPorts::ANY)).await.unwrap();
-        let written = ["blocks", "hello", "lock", "market.toml", "provider.key", "publisher.key"];
-        assert_eq!(files(), written);
-        let forgotten = home.path().join("blocks/forgotten");
-        fs::write(&forgotten, "").unwrap();
-        // As a crash does.
-        drop(first);
-        assert_eq!(files(), written);
-        let second = Devnet::start(devnet(&folder, DevnetPorts::ANY)).await.unwrap();
-        assert!(!forgotten.exists());
-        let stop = CancellationToken::new();
-        stop.cancel();
-        second.run(&stop).await.unwrap();
-        assert_eq!(files(), ["lock"]);
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_costs_nothing_that_was_there() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = StateFolder::open(home.path()).unwrap();
-        let market = folder.write(MARKET_FILE, b"of before").unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        for ports in [
-            DevnetPorts { chain: port, ..DevnetPorts::ANY },
-            DevnetPorts { store: port, ..DevnetPorts::ANY },
-            DevnetPorts { gateway: port, ..DevnetPorts::ANY },
-        ] {
-            let error = Devnet::start(devnet(&folder, ports)).await.unwrap_err();
-            assert!(
-                matches!(&error, DevnetError::PortTaken(taken) if taken.port == port),
-                "{ports:?}: {error}"
-            );
-        }
-        assert_eq!(fs::read(market).unwrap(), b"of before");
-    }
-}
+mod tests;

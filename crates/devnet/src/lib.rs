@@ -22,7 +22,7 @@ pub use devnet::{
     CHAIN_PORT, Devnet, DevnetAccounts, DevnetConfig, DevnetError, DevnetFiles, DevnetPorts,
     DevnetReport, DevnetUrls, GATEWAY_PORT, STORE_PORT,
 };
-pub use engine::{EngineChoice, UnknownEngine};
+pub use engine::{EngineChoice, EnginePlace, SHIM, UnknownEngine, UnknownPlace};
 pub use kubo::KuboStartError;
 pub use market::{LocalMarket, MarketContracts, MarketStartError};
 pub use port::{PortHolder, PortTaken};

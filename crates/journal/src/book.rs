@@ -96,6 +96,25 @@ impl Journal {
         .await
     }
 
+    /// Keeps a job that was prepared where none is kept under its id. Whether the one that is kept is this one.
+    pub async fn keep_plan(&self, plan: &JobPlan) -> Result<bool, JournalError> {
+        let plan = plan.clone();
+        self.write("keeping a plan", move |transaction| {
+            let job = plan.key.job;
+            let id = job.0.as_slice();
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO plans (job, plan) VALUES (?1, ?2)")?
+                .execute((id, to_document(&plan)?))?;
+            let read = |found: &rusqlite::Row<'_>| {
+                Ok(Row::of(PLANS, job).document::<JobPlan>(found.get_ref(0)?))
+            };
+            let kept =
+                transaction.query_row("SELECT plan FROM plans WHERE job = ?1", (id,), read)??;
+            Ok(kept == plan)
+        })
+        .await
+    }
+
     /// Every job that was prepared, by id.
     pub async fn plans(&self) -> Result<Vec<JobPlan>, JournalError> {
         self.read("reading the plans", |connection| {

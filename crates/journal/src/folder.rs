@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 const MAX_SMALL_FILE: u64 = 1 << 20;
 
 const LOCK: &str = "lock";
+
+/// More digits than the number of a process has.
+const MAX_PID: u64 = 16;
 
 /// A folder that belongs to this process while the value lives.
 #[derive(Debug)]
@@ -26,10 +29,12 @@ pub struct StateFolder {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// Another process works in it.
-    #[error("{} is in use by another process", path.display())]
+    #[error("{} is in use by another process{}", path.display(), numbered(*pid))]
     InUse {
         /// The folder.
         path: PathBuf,
+        /// The process, where it has said so.
+        pid: Option<u32>,
     },
     /// Others may write there, so what lies in it may not be ours.
     #[error("{} belongs to another user, or others may write to it", path.display())]
@@ -80,21 +85,45 @@ pub enum SecretError<E> {
 }
 
 impl StateFolder {
-    /// Opens the folder, which is made where it is missing (for its owner alone), and locks it.
+    /// Opens the folder, which is made where it is missing, and locks it. It is for its owner alone: one that others may
+    /// look into is closed to them, and one that they may write to is refused, for what lies in it may be theirs.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let path = path.into();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(failed("create", &path))?;
-        let metadata = fs::metadata(&path).map_err(failed("examine", &path))?;
-        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            return Err(FolderError::Foreign { path });
+        if examined(&path)?.mode() & 0o077 != 0 {
+            let closed = fs::set_permissions(&path, fs::Permissions::from_mode(0o700));
+            closed.map_err(failed("close to others", &path))?;
         }
         let lock_path = path.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(failed("open", &lock_path))?;
+        let options =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
+        let mut lock = options.map_err(failed("open", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, lock }),
-            Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path }),
+            Ok(()) => {
+                // Only for the errors of others: the lock counts without it.
+                let _ = write_pid(&mut lock);
+                Ok(Self { path, lock })
+            }
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path, pid: read_pid(lock) }),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+        }
+    }
+
+    /// Whether [`Self::open`] would find the folder as it should be and not in use. Nothing is made, and nobody is kept out
+    /// for longer than this takes.
+    pub fn look(path: &Path) -> Result<(), FolderError> {
+        examined(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = match File::open(&lock_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            lock => lock.map_err(failed("open", &lock_path))?,
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                Err(FolderError::InUse { path: path.to_owned(), pid: read_pid(lock) })
+            }
             Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
         }
     }
@@ -233,6 +262,31 @@ fn create_anew(path: &Path, mode: u32) -> Result<File, FolderError> {
     file.map_err(failed("create", path))
 }
 
+/// What is known of a folder that is ours alone to write to.
+fn examined(path: &Path) -> Result<fs::Metadata, FolderError> {
+    let metadata = fs::metadata(path).map_err(failed("examine", path))?;
+    if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+        return Err(FolderError::Foreign { path: path.to_owned() });
+    }
+    Ok(metadata)
+}
+
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all(std::process::id().to_string().as_bytes())
+}
+
+/// Who has said that the lock is theirs. That of a process which ended counts until the next one has written its own.
+fn read_pid(lock: File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(MAX_PID).read_to_string(&mut text).ok()?;
+    text.parse().ok()
+}
+
+fn numbered(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" ({pid})"))
+}
+
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_owned();
     move |source| FolderError::Io { operation, path, source }
@@ -240,8 +294,6 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fol
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -249,9 +301,43 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("provider");
         let folder = StateFolder::open(&path).unwrap();
-        assert!(matches!(StateFolder::open(&path), Err(FolderError::InUse { .. })));
+        let refused = StateFolder::open(&path).unwrap_err();
+        let own = std::process::id();
+        assert!(matches!(refused, FolderError::InUse { pid: Some(pid), .. } if pid == own));
+        assert!(refused.to_string().ends_with(&format!("is in use by another process ({own})")));
         drop(folder);
-        StateFolder::open(&path).unwrap();
+        // What lies in the file is believed for nothing else.
+        fs::write(path.join(LOCK), [0xff; 64]).unwrap();
+        let _folder = StateFolder::open(&path).unwrap();
+        fs::write(path.join(LOCK), [0xff; 64]).unwrap();
+        let refused = StateFolder::open(&path).unwrap_err();
+        assert!(refused.to_string().ends_with("is in use by another process"), "{refused}");
+    }
+
+    #[test]
+    fn looking_makes_nothing_and_sees_who_works() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("provider");
+        assert!(matches!(StateFolder::look(&path), Err(FolderError::Io { .. })));
+        assert!(!path.exists());
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        StateFolder::look(&path).unwrap();
+        assert!(!path.join(LOCK).exists());
+        let folder = StateFolder::open(&path).unwrap();
+        assert!(matches!(StateFolder::look(&path), Err(FolderError::InUse { .. })));
+        drop(folder);
+        StateFolder::look(&path).unwrap();
+        drop(StateFolder::open(&path).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_others_look_into_is_closed_to_them() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("provider");
+        drop(StateFolder::open(&path).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(StateFolder::open(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

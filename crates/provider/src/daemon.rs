@@ -214,7 +214,7 @@ impl Daemon {
         }
         self.next_resume = now + RESUME_AGAIN;
         let host = self.host.clone();
-        self.tasks.resume(async move { Done::Resumed(host.ports.writer.resume().await) });
+        self.tasks.resume(async move { Done::Resumed(host.ports.writer.resume().await.map(drop)) });
     }
 
     /// Takes in everything that happened since the last time.

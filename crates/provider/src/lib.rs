@@ -39,10 +39,12 @@ pub use registration::{
     RegisterError, Registered, RegistrationProblem, RegistryChange, check_registered, register,
     register_entry, registration,
 };
-pub use reset::{Cleared, RemoveFileError, clear_engine, clear_files, count_open, remove};
+pub use reset::{
+    Cleared, Clearing, RemoveFileError, clear_engine, clear_files, count_open, remove,
+};
 pub use status::{
-    HostedJob, HostedPhase, ProviderStatus, RegistryStatus, StatusError, StatusPorts, count_living,
-    status,
+    ChainStatus, HostedJob, HostedPhase, ProviderStatus, RegistryStatus, StatusError, StatusPorts,
+    count_living, status,
 };
 pub use wire::{RegistryPorts, WireError, wire, wire_registry, wire_status};
 

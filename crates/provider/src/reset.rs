@@ -6,14 +6,19 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use roadstead_core::ports::{Engine, EngineError};
 use roadstead_journal::{FolderError, Journal, JournalBinding, JournalError, StateFolder};
 use roadstead_types::{JobStatus, Market};
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use crate::wire::BLOCKS;
+
+/// How many containers are ended at once.
+const AT_ONCE: usize = 8;
 
 /// What was removed from an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,6 +27,25 @@ pub struct Cleared {
     pub containers: usize,
     /// Images.
     pub images: usize,
+}
+
+/// What of an engine is about to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clearing {
+    /// A container.
+    Container {
+        /// Its number, from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// An image.
+    Image {
+        /// Its number, from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
+    },
 }
 
 /// Something of a market is still there.
@@ -52,18 +76,44 @@ pub async fn count_open(folder: &StateFolder, market: &Market) -> Result<usize, 
     Ok(book.jobs().filter(|(_, record)| is_open(record.job().status())).count())
 }
 
-/// Ends every instance of an engine and removes all its images. The engine is one provider's alone.
-pub async fn clear_engine(engine: &dyn Engine) -> Result<Cleared, EngineError> {
-    let mut cleared = Cleared::default();
-    for instance in engine.instances().await? {
-        engine.remove(&instance).await?;
-        cleared.containers += 1;
+/// Ends every instance of an engine, some at a time, and removes all its images. The engine is one provider's alone. `tell`
+/// hears of each before it goes. One that does not go keeps no other from going; the first such error is returned.
+pub async fn clear_engine(
+    engine: &Arc<dyn Engine>,
+    tell: impl Fn(Clearing),
+) -> Result<Cleared, EngineError> {
+    let instances = engine.instances().await?;
+    let of = instances.len();
+    let (mut ending, mut ended) = (JoinSet::new(), Ok(()));
+    for (number, instance) in (1..).zip(instances) {
+        if ending.len() >= AT_ONCE {
+            ended = ended.and(next(&mut ending).await);
+        }
+        tell(Clearing::Container { number, of });
+        let engine = engine.clone();
+        ending.spawn(async move { engine.remove(&instance).await.map(drop) });
     }
-    for image in engine.images().await? {
+    while !ending.is_empty() {
+        ended = ended.and(next(&mut ending).await);
+    }
+    ended?;
+    let images = engine.images().await?;
+    let cleared = Cleared { containers: of, images: images.len() };
+    for (number, image) in (1..).zip(images) {
+        tell(Clearing::Image { number, of: cleared.images });
         engine.remove_image(&image).await?;
-        cleared.images += 1;
     }
     Ok(cleared)
+}
+
+/// How the next of what is being ended ended.
+async fn next(ending: &mut JoinSet<Result<(), EngineError>>) -> Result<(), EngineError> {
+    match ending.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        // Nobody cancels one of them.
+        Some(Err(_)) | None => Ok(()),
+    }
 }
 
 /// Removes the journal and the cached blocks of a folder.
@@ -89,8 +139,12 @@ pub fn remove(path: &Path) -> Result<(), RemoveFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use alloy_primitives::{Address, B256};
-    use roadstead_types::{Contracts, Token};
+    use roadstead_core::ports::{InstanceSpec, Limits, Network};
+    use roadstead_testkit::FakeEngine;
+    use roadstead_types::{Contracts, InstanceId, JobId, Token};
 
     use super::*;
     use crate::Keys;
@@ -106,6 +160,27 @@ mod tests {
             from_block: 0,
             confirmations: 0,
         }
+    }
+
+    #[tokio::test]
+    async fn an_engine_has_nothing_left_and_each_container_was_named() {
+        let fake = Arc::new(FakeEngine::default());
+        for number in 0..20 {
+            let spec = InstanceSpec {
+                id: InstanceId::first(JobId(B256::repeat_byte(number))),
+                containers: Vec::new(),
+                limits: Limits { cpu: 1, memory: 1, storage: 1, pids: 1 },
+                network: Network::Isolated,
+            };
+            fake.apply(&spec).await.unwrap();
+        }
+        let engine: Arc<dyn Engine> = fake.clone();
+        let told = RefCell::new(Vec::new());
+        let cleared = clear_engine(&engine, |step| told.borrow_mut().push(step)).await.unwrap();
+        assert_eq!(cleared, Cleared { containers: 20, images: 0 });
+        assert!(fake.instances().await.unwrap().is_empty());
+        let expected = (1..=20).map(|number| Clearing::Container { number, of: 20 });
+        assert!(told.into_inner().into_iter().eq(expected));
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! How a provider stands: what its journal, its engine and the chain say.
 //!
 //! Nothing of it is asked of the daemon, so it is the same whether or not one runs. Without a daemon the list of jobs is
-//! the one that the last daemon wrote down; the money of each job is always the chain's.
+//! the one that the last daemon wrote down. The money of each job is the chain's; where that does not answer it is what was
+//! last written down of it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use alloy_primitives::{Address, B256, U256};
 use roadstead_core::{
@@ -12,6 +13,7 @@ use roadstead_core::{
         ChainError, ChainReader, Endpoints, Engine, EngineError, ExposeError, Observation, Phase,
         RegistryEntry,
     },
+    with_causes,
 };
 use roadstead_journal::{Journal, JournalError};
 use roadstead_types::{InstanceId, Job, JobId, JobStatus, Seconds, Timestamp, TokenAmount};
@@ -28,8 +30,8 @@ const AT_ONCE: usize = 16;
 pub struct StatusPorts {
     /// The provider.
     pub account: Address,
-    /// Reads the chain.
-    pub reader: Arc<dyn ChainReader>,
+    /// Reads the chain; where it cannot be used at all, why.
+    pub reader: Result<Arc<dyn ChainReader>, String>,
     /// What the provider has written down.
     pub journal: Journal,
     /// What runs its containers, if anything ever did.
@@ -42,7 +44,7 @@ impl From<&Ports> for StatusPorts {
     fn from(ports: &Ports) -> Self {
         Self {
             account: ports.writer.account(),
-            reader: ports.reader.clone(),
+            reader: Ok(ports.reader.clone()),
             journal: ports.journal.clone(),
             engine: Some(ports.engine.clone()),
             endpoints: ports.endpoints.clone(),
@@ -61,6 +63,17 @@ impl fmt::Debug for StatusPorts {
 pub struct ProviderStatus {
     /// Its account.
     pub account: Address,
+    /// What the chain says of it; `None` where it does not answer.
+    pub chain: Option<ChainStatus>,
+    /// Why the chain says nothing.
+    pub chain_error: Option<String>,
+    /// The jobs that it knows, by id. One that is over stays until that is deep in the chain.
+    pub jobs: Vec<HostedJob>,
+}
+
+/// What the chain says of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainStatus {
     /// Ether in its wallet, in wei, from which it pays for transactions; 2^128 - 1 where it is more.
     pub wei: u128,
     /// Tokens in its wallet; 2^96 - 1 base units where it is more.
@@ -69,8 +82,6 @@ pub struct ProviderStatus {
     pub escrow: TokenAmount,
     /// What the registry says of it.
     pub registry: RegistryStatus,
-    /// The jobs that are not over, by id.
-    pub jobs: Vec<HostedJob>,
 }
 
 /// What the registry says of a provider.
@@ -149,9 +160,6 @@ impl fmt::Display for HostedPhase {
 /// Why it cannot be said how a provider stands.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// The chain does not answer.
-    #[error("the chain could not be read")]
-    Chain(#[from] ChainError),
     /// What was written down cannot be read.
     #[error("the journal cannot be read")]
     Journal(#[from] JournalError),
@@ -166,22 +174,21 @@ pub enum StatusError {
 /// Says how a provider stands.
 pub async fn status(ports: &StatusPorts) -> Result<ProviderStatus, StatusError> {
     let StatusPorts { account, reader, journal, .. } = ports;
-    let now = reader.head().await?.timestamp;
-    let registry = match reader.registration(*account).await? {
-        RegistryEntry::Absent => RegistryStatus::Absent,
-        RegistryEntry::Unusable => RegistryStatus::Unusable,
-        RegistryEntry::Registered(entry) => RegistryStatus::Registered {
-            endpoint: entry.endpoint.to_string(),
-            profile: entry.profile,
-        },
-    };
-    let wei = reader.ether_balance(*account).await?.saturating_to();
-    let wallet = saturated(reader.token_balance(*account).await?);
-    let escrow = saturated(reader.escrow_balance(*account).await?);
-
     let book = journal.book().await?.map(|(_, book)| book).unwrap_or_default();
     let mut accounts: BTreeMap<_, _> = journal.accounts().await?.into_iter().collect();
-    let mut slots = slots(reader, book.jobs().map(|(job, _)| job).collect()).await?;
+    let known = book.jobs().map(|(job, _)| job).collect();
+    let read = match reader {
+        Ok(reader) => read(reader, *account, known).await.map_err(|error| with_causes(&error)),
+        Err(unusable) => Err(unusable.clone()),
+    };
+    let (read, chain_error) = match read {
+        Ok(read) => (Some(read), None),
+        Err(error) => (None, Some(error)),
+    };
+    let (now, chain, mut slots) = match read {
+        Some(Read { now, chain, slots }) => (now, Some(chain), slots),
+        None => (machine_time(), None, BTreeMap::new()),
+    };
     let mut jobs = Vec::new();
     for (job, record) in book.jobs() {
         // An opening that was undone has no slot, and the daemon will hear of it.
@@ -189,7 +196,43 @@ pub async fn status(ports: &StatusPorts) -> Result<ProviderStatus, StatusError> 
         let slot = slot.unwrap_or(record.job());
         jobs.push(describe(ports, job, record, &slot, accounts.remove(&job), now).await?);
     }
-    Ok(ProviderStatus { account: *account, wei, wallet, escrow, registry, jobs })
+    Ok(ProviderStatus { account: *account, chain, chain_error, jobs })
+}
+
+/// What is asked of the chain.
+struct Read {
+    now: Timestamp,
+    chain: ChainStatus,
+    slots: BTreeMap<JobId, Job>,
+}
+
+async fn read(
+    reader: &Arc<dyn ChainReader>,
+    account: Address,
+    jobs: Vec<JobId>,
+) -> Result<Read, ChainError> {
+    let now = reader.head().await?.timestamp;
+    let registry = match reader.registration(account).await? {
+        RegistryEntry::Absent => RegistryStatus::Absent,
+        RegistryEntry::Unusable => RegistryStatus::Unusable,
+        RegistryEntry::Registered(entry) => RegistryStatus::Registered {
+            endpoint: entry.endpoint.to_string(),
+            profile: entry.profile,
+        },
+    };
+    let chain = ChainStatus {
+        wei: reader.ether_balance(account).await?.saturating_to(),
+        wallet: saturated(reader.token_balance(account).await?),
+        escrow: saturated(reader.escrow_balance(account).await?),
+        registry,
+    };
+    Ok(Read { now, chain, slots: slots(reader, jobs).await? })
+}
+
+/// The time where no chain says it.
+fn machine_time() -> Timestamp {
+    let elapsed = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp::from_block(elapsed.as_secs())
 }
 
 /// How many instances of an engine have processes.
@@ -279,9 +322,11 @@ fn phase(status: JobStatus, account: Option<&JobAccount>, observed: Option<Phase
 
 #[cfg(test)]
 mod tests {
+    use roadstead_journal::{JournalBinding, StateFolder};
     use roadstead_types::{Resources, Tariff};
 
     use super::*;
+    use crate::LoopbackEndpoints;
 
     const EXITED: Phase = Phase::Exited { status: Some(1), out_of_memory: None };
 
@@ -292,6 +337,31 @@ mod tests {
             prices: Resources::default(),
         };
         JobAccount::open(JobId::default(), tariff, Timestamp(7))
+    }
+
+    #[tokio::test]
+    async fn a_chain_that_says_nothing_keeps_the_rest_from_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path()).unwrap();
+        let binding =
+            JournalBinding { chain: 31_337, genesis: B256::ZERO, contract: Address::ZERO };
+        let ports = StatusPorts {
+            account: Address::repeat_byte(7),
+            reader: Err("nobody listens".into()),
+            journal: Journal::open(&folder, &binding).unwrap(),
+            engine: None,
+            endpoints: Arc::new(LoopbackEndpoints),
+        };
+        let said = status(&ports).await.unwrap();
+        let expected = ProviderStatus {
+            account: ports.account,
+            chain: None,
+            chain_error: Some("nobody listens".into()),
+            jobs: Vec::new(),
+        };
+        assert_eq!(said, expected);
+        let text = serde_json::to_string(&said).unwrap();
+        assert_eq!(serde_json::from_str::<ProviderStatus>(&text).unwrap(), expected);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::Address;
 use roadstead_chain::{MarketClient, Wallet};
-use roadstead_core::ports::{
-    ChainError, ChainReader, ChainWriter, ContentError, Engine, WriteError,
+use roadstead_core::{
+    ports::{ChainError, ChainReader, ChainWriter, ContentError, Engine, WriteError},
+    with_causes,
 };
 use roadstead_journal::{Journal, JournalBinding, JournalError, StateFolder};
 use roadstead_store::{EmbeddedStore, GatewaySources, SourcePolicy};
@@ -92,7 +93,7 @@ pub async fn wire_registry(
 }
 
 /// Connects whoever wants to know how the provider `account` stands, while no daemon of it runs. `engine` is what ran its
-/// containers, if anything ever did.
+/// containers, if anything ever did. A chain that cannot be used is no error: the rest is known without it.
 pub async fn wire_status(
     market: Market,
     account: Address,
@@ -100,6 +101,9 @@ pub async fn wire_status(
     engine: Option<Arc<dyn Engine>>,
 ) -> Result<StatusPorts, WireError> {
     let journal = Journal::open(folder, &JournalBinding::from(&market))?;
-    let reader = Arc::new(MarketClient::connect(market).await?);
+    let reader = match MarketClient::connect(market).await {
+        Ok(client) => Ok(Arc::new(client) as Arc<dyn ChainReader>),
+        Err(error) => Err(with_causes(&error)),
+    };
     Ok(StatusPorts { account, reader, journal, engine, endpoints: Arc::new(LoopbackEndpoints) })
 }

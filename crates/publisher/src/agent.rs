@@ -25,6 +25,7 @@ use roadstead_abi::job_id;
 use roadstead_core::{
     ChainClock, ClosedJob, Cursor, Follower, JobBook, JobRecord,
     ports::{ChainError, ChainEvents, ChainReader, EventFilter, JobLink, Party, Signer},
+    rate_per_hour,
 };
 use roadstead_journal::{Journal, JournalError};
 use roadstead_types::{Domain, JobId, JobKey, JobPlan, Seconds, TokenAmount};
@@ -41,6 +42,9 @@ pub use event::AgentEvent;
 pub use follow::FollowError;
 use follow::{Follow, Office, Standing};
 use seats::Seats;
+
+/// The longest hint where a bundle is, in bytes, as the contract has it.
+const MAX_SOURCE: usize = 256;
 
 /// How long after the close providers answer for a job.
 const ANSWERED: Seconds = Seconds::from_hours(90 * 24);
@@ -98,17 +102,49 @@ pub enum AdoptError {
     /// Its terms belong to another job, or to another market.
     #[error("the plan's terms do not belong to its job in this market")]
     Another,
+    /// Whoever gave it took the prices for others than the terms allow.
+    #[error("the plan's prices come to more than the {limit} token units an hour of its terms")]
+    TooDear {
+        /// What one hour may cost at most.
+        limit: TokenAmount,
+    },
+    /// No contract keeps such a hint.
+    #[error(
+        "where the plan says that its bundle is has {length} bytes or what no address has; {MAX_SOURCE} bytes are the most"
+    )]
+    Source {
+        /// In bytes.
+        length: usize,
+    },
+    /// Bills may have been accepted by the one that is known.
+    #[error("another plan of job {job} is known already, and stays")]
+    Known {
+        /// Which job.
+        job: JobId,
+    },
     /// It is not kept.
     #[error("the plan cannot be kept")]
     Journal(#[from] JournalError),
 }
 
-/// Makes a plan known to the agent that has this journal, so that it follows the job.
+/// Makes a plan known to the agent that has this journal, so that it follows the job. A plan that is known already may be
+/// given again; another one for the same job is refused.
 pub async fn adopt(journal: &Journal, domain: &Domain, plan: &JobPlan) -> Result<(), AdoptError> {
     if !is_of(plan, domain) {
         return Err(AdoptError::Another);
     }
-    Ok(journal.save_plan(plan).await?)
+    let limit = plan.terms.rate_per_hour;
+    let rate = rate_per_hour(&plan.tariff.reservation, &plan.tariff.prices);
+    if rate.is_none_or(|rate| rate > limit) {
+        return Err(AdoptError::TooDear { limit });
+    }
+    if plan.source.len() > MAX_SOURCE || plan.source.chars().any(char::is_control) {
+        return Err(AdoptError::Source { length: plan.source.len() });
+    }
+    if journal.keep_plan(plan).await? {
+        return Ok(());
+    }
+    Err(AdoptError::Known { job: plan.key.job })
 }
 
 fn is_of(plan: &JobPlan, domain: &Domain) -> bool {

@@ -40,7 +40,7 @@ pub use open::{OpenError, OpenRequest, Opened, open};
 pub use order::{NoticeReason, ORDER_PATIENCE};
 pub use profile::{ProfileError, provider_profile};
 pub use providers::{ListedProvider, providers};
-pub use publication::{Publication, find_publication};
+pub use publication::{Publication, Wish, find_live, find_publication};
 pub use publish::{Deal, Prepared, PublishError, provider_key, publish};
 pub use purse::Purse;
 pub use records::Records;
@@ -53,7 +53,9 @@ pub use withdraw::{WithdrawError, Withdrawn, withdraw};
 
 use std::{sync::Arc, time::Duration};
 
-use roadstead_core::ports::{ChainEvents, ChainReader, ChainWriter, ContentStore, JobLink, Signer};
+use roadstead_core::ports::{
+    ChainEvents, ChainReader, ChainWriter, ContentStore, JobLink, Resumed, Signer,
+};
 use roadstead_journal::Journal;
 use roadstead_types::Domain;
 use tokio::sync::Mutex;
@@ -83,6 +85,9 @@ pub struct Ports {
     pub from_block: u64,
     /// Jobs are opened one after the other.
     pub opening: Arc<Mutex<()>>,
+    /// What came to its end of what an earlier process had signed. Who repeats one of these calls takes it out, and sends
+    /// nothing.
+    pub resumed: Arc<std::sync::Mutex<Vec<Resumed>>>,
 }
 
 impl Ports {

@@ -36,12 +36,44 @@ pub enum Publication {
     Live(Box<JobPlan>),
 }
 
-/// What makes two requests the same. Neither the provider's prices, and a deposit that follows from them, nor where the
-/// blocks are, because these change by themselves.
+/// What is asked for, besides the workload. Neither the provider's prices, and a deposit that follows from them, nor where
+/// the blocks are makes a difference, because these change by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Whom; any provider where it is `None`.
+    pub provider: Option<Address>,
+    /// Who accepts the bills.
+    pub signer: Address,
+    /// The length of one metering interval.
+    pub interval: Seconds,
+    /// What the provider may take without a signature.
+    pub start_fee: TokenAmount,
+    /// Between the publisher's wish to leave and the refund.
+    pub notice: Seconds,
+    /// How long an unsigned claim can be challenged.
+    pub window: Seconds,
+}
+
+impl From<&Deal> for Wish {
+    fn from(deal: &Deal) -> Self {
+        let Deal { provider, signer, interval, start_fee, notice, window, .. } = *deal;
+        Self { provider: Some(provider), signer, interval, start_fee, notice, window }
+    }
+}
+
+impl Wish {
+    fn is_of(&self, plan: &JobPlan, publisher: Address, salt: u64) -> bool {
+        let terms = &plan.terms;
+        let has_provider = self.provider.is_none_or(|provider| provider == terms.provider);
+        has_provider
+            && (terms.salt, terms.publisher, terms.signer) == (salt, publisher, self.signer)
+    }
+}
+
+/// What the salt is a digest of.
 #[derive(Serialize)]
 struct Request<'a> {
     workload: &'a Workload<BundledContainer>,
-    provider: Address,
     signer: Address,
     interval: Seconds,
     start_fee: TokenAmount,
@@ -49,6 +81,32 @@ struct Request<'a> {
     window: Seconds,
     /// How many jobs for the same request came before.
     number: u64,
+}
+
+/// Finds a job that lives and is what is asked for. No provider is asked anything.
+pub async fn find_live(
+    ports: &Ports,
+    keys: &Keys,
+    sealed: &SealedWorkload,
+    wish: &Wish,
+) -> Result<Option<JobPlan>, PublishError> {
+    let publisher = ports.writer.account();
+    let plans = ports.journal.plans().await?;
+    for number in 0.. {
+        let salt = salt(keys, sealed, wish, number);
+        let mut is_over = false;
+        for plan in plans.iter().filter(|plan| wish.is_of(plan, publisher, salt)) {
+            match ports.reader.job(plan.key.job).await?.status() {
+                JobStatus::Open | JobStatus::Closing => return Ok(Some(plan.clone())),
+                JobStatus::Closed => is_over = true,
+                JobStatus::Absent => {}
+            }
+        }
+        if !is_over {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// Finds what a request stands for. The salt of `deal` does not count. With `another`, a job that lives is left alone and
@@ -60,17 +118,13 @@ pub async fn find_publication(
     deal: &Deal,
     another: bool,
 ) -> Result<Publication, PublishError> {
-    let account = ports.writer.account();
+    let publisher = ports.writer.account();
+    let wish = Wish::from(deal);
     let plans = ports.journal.plans().await?;
     for number in 0.. {
-        let salt = salt(keys, sealed, deal, number);
+        let salt = salt(keys, sealed, &wish, number);
         let (mut is_over, mut prepared) = (false, None);
-        let belongs = |plan: &&JobPlan| {
-            let terms = &plan.terms;
-            let parties = (terms.publisher, terms.provider, terms.signer);
-            terms.salt == salt && parties == (account, deal.provider, deal.signer)
-        };
-        for plan in plans.iter().filter(belongs) {
+        for plan in plans.iter().filter(|plan| wish.is_of(plan, publisher, salt)) {
             match ports.reader.job(plan.key.job).await?.status() {
                 JobStatus::Open | JobStatus::Closing if !another => {
                     return Ok(Publication::Live(Box::new(plan.clone())));
@@ -95,17 +149,10 @@ pub async fn find_publication(
     unreachable!("each number that was used has a plan, and plans are finite")
 }
 
-fn salt(keys: &Keys, sealed: &SealedWorkload, deal: &Deal, number: u64) -> u64 {
-    let request = Request {
-        workload: &sealed.workload,
-        provider: deal.provider,
-        signer: deal.signer,
-        interval: deal.interval,
-        start_fee: deal.start_fee,
-        notice: deal.notice,
-        window: deal.window,
-        number,
-    };
+fn salt(keys: &Keys, sealed: &SealedWorkload, wish: &Wish, number: u64) -> u64 {
+    let Wish { signer, interval, start_fee, notice, window, .. } = *wish;
+    let workload = &sealed.workload;
+    let request = Request { workload, signer, interval, start_fee, notice, window, number };
     let mut text = Zeroizing::new(DOMAIN.to_vec());
     text.extend_from_slice(&keys.dedupe.to_bytes());
     // The workload holds secrets; a vector that grows leaves copies behind, so it is written apart and wiped.

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use roadstead_chain::Wallet;
-use roadstead_core::ports::{Call, ChainWriter, Mined, SignError, Signer, WriteError};
+use roadstead_core::ports::{Call, ChainWriter, Mined, Resumed, SignError, Signer, WriteError};
 use roadstead_types::Signature;
 
 /// The account of a publisher.
@@ -46,8 +46,8 @@ impl ChainWriter for ClosedPurse {
         self.0
     }
 
-    async fn resume(&self) -> Result<(), WriteError> {
-        Ok(())
+    async fn resume(&self) -> Result<Vec<Resumed>, WriteError> {
+        Ok(Vec::new())
     }
 
     async fn submit(&self, call: Call) -> Result<Mined, WriteError> {

@@ -1,9 +1,12 @@
 //! Adding to the deposit of a job.
 //!
-//! Each call adds once more. A process that ends after it signed the transaction sends the same one again, and not
-//! another.
+//! Each call adds once more. What a process signed that ended before it could say so comes through with the next one;
+//! the next call about that job then says so and adds nothing, for it may well be the same call again.
+
+use std::sync::PoisonError;
 
 use alloy_primitives::{Address, B256, U256};
+use roadstead_abi::top_up_of;
 use roadstead_core::ports::{Call, ChainError, WriteError};
 use roadstead_types::{JobId, JobStatus, TokenAmount};
 use serde::Serialize;
@@ -21,6 +24,8 @@ pub struct ToppedUp {
     pub deposit: TokenAmount,
     /// The transaction.
     pub transaction: B256,
+    /// Whether it is that of an earlier process, which did not live to see it. Nothing else was added.
+    pub resumed: bool,
 }
 
 /// Why nothing was added.
@@ -56,7 +61,7 @@ pub enum TopUpError {
     Write(#[from] WriteError),
 }
 
-/// Adds to the deposit of an open job, whoever opened it.
+/// Adds to the deposit of an open job, whoever opened it; or says what an earlier process has added.
 pub async fn top_up(
     ports: &Ports,
     job: JobId,
@@ -65,6 +70,10 @@ pub async fn top_up(
     let account = ports.writer.account();
     // An allowance is one number for the whole wallet, so whoever raises it must be the next to use it.
     let _turn = ports.opening.lock().await;
+    if let Some((added, transaction)) = take_resumed(ports, job) {
+        let deposit = ports.reader.job(job).await?.deposit;
+        return Ok(ToppedUp { job, added, deposit, transaction, resumed: true });
+    }
     match ports.reader.job(job).await?.status() {
         JobStatus::Open => {}
         JobStatus::Closing => return Err(TopUpError::NoticeRuns { job }),
@@ -80,5 +89,17 @@ pub async fn top_up(
     }
     let mined = ports.writer.submit(Call::TopUp { job, amount }).await?;
     let deposit = ports.reader.job(job).await?.deposit;
-    Ok(ToppedUp { job, added: amount, deposit, transaction: mined.transaction })
+    Ok(ToppedUp { job, added: amount, deposit, transaction: mined.transaction, resumed: false })
+}
+
+/// What an earlier process added to the job without living to see it.
+fn take_resumed(ports: &Ports, job: JobId) -> Option<(TokenAmount, B256)> {
+    // A panic elsewhere leaves the list whole.
+    let mut resumed = ports.resumed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ended = resumed.iter().enumerate().filter(|(_, ended)| ended.took_effect);
+    let (at, added) = ended.find_map(|(at, ended)| match top_up_of(&ended.input) {
+        Some((of, added)) if of == job => Some((at, added)),
+        _ => None,
+    })?;
+    Some((added, resumed.remove(at).transaction))
 }

@@ -48,7 +48,7 @@ pub async fn wire(
         }
         Purse::Closed(address) => (Arc::new(ClosedPurse(address)), Arc::new(ClosedPurse(address))),
     };
-    writer.resume().await?;
+    let resumed = writer.resume().await?;
     let poll_interval = client.poll_interval();
     let client = Arc::new(client);
     Ok(Ports {
@@ -63,6 +63,7 @@ pub async fn wire(
         domain,
         from_block,
         opening: Arc::default(),
+        resumed: Arc::new(resumed.into()),
     })
 }
 

@@ -1,5 +1,7 @@
 //! What a container is kept from, whichever engine runs it.
 
+use rustix::process::{Resource, getrlimit};
+
 /// Length of the span in which the CPU limit holds, in microseconds.
 pub(crate) const CPU_PERIOD: u64 = 100_000;
 
@@ -11,6 +13,10 @@ const MIN_CPU_QUOTA: u64 = 1_000;
 pub(crate) const MAX_MESSAGES: u64 = 256 << 10;
 pub(crate) const MAX_SIGNALS: u64 = 1_024;
 pub(crate) const MAX_LOCKED: u64 = 64 << 10;
+
+/// Open files of a process, at most and unless it asks for more.
+const MAX_FILES: u64 = 1 << 20;
+const SOFT_FILES: u64 = 1 << 16;
 
 /// What would tell too much of the machine.
 pub(crate) const MASKED: [&str; 18] = [
@@ -41,6 +47,13 @@ pub(crate) const READ_ONLY: [&str; 5] =
 /// CPU time in each span, in microseconds, for so many thousandths of a core.
 pub(crate) fn cpu_quota(thousandths: u64) -> u64 {
     (thousandths.saturating_mul(CPU_PERIOD) / 1_000).max(MIN_CPU_QUOTA)
+}
+
+/// How many files a process may have open unless it asks for more, and at most.
+pub(crate) fn open_files() -> (u64, u64) {
+    // Even root cannot give more than the machine allows.
+    let most = getrlimit(Resource::Nofile).maximum.map_or(MAX_FILES, |most| most.min(MAX_FILES));
+    (most.min(SOFT_FILES), most)
 }
 
 #[cfg(test)]

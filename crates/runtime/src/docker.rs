@@ -2,15 +2,21 @@
 //!
 //! The daemon keeps the images, containers and networks, under labels with the engine's name, which is made up once
 //! for its folder: engines that share a daemon do not see each other. The folder holds what Docker does not keep of an
-//! instance, a small file for each. An engine that opens the folder later finds everything, and removes what half-done
+//! instance, a small file for each, and the files that tell its container its name. An engine that opens the folder later finds everything, and removes what half-done
 //! work of its predecessor left. A crash loses what instances used after their last reading only if they end meanwhile.
 
+mod answers;
 mod archive;
 mod client;
 mod container;
 mod images;
 mod instances;
+mod names;
 mod record;
+mod sizes;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
@@ -20,6 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bollard::models::SystemInfo;
 use bytes::Bytes;
 use roadstead_core::ports::{
     Capabilities, Engine, EngineError, FreezeReason, InstanceSpec, LayerSource, Observation, Usage,
@@ -28,13 +35,13 @@ use roadstead_types::{ImageKey, InstanceId};
 
 use crate::{
     files::{FileError, failed, make_folder},
-    locks::Locks,
     name::own_name,
     work::{blocking, engine_failed},
 };
-use client::{Client, connect};
+use client::{Client, connect, usual_host};
 use images::Images;
 use instances::Instances;
+use names::NameFiles;
 use record::Records;
 
 /// Runs each instance as a container of the Docker daemon of this machine. Needs a socket of the daemon, and no root.
@@ -47,8 +54,17 @@ use record::Records;
 ///   An instance reaches whatever listens on all of the machine's addresses, unless other rules forbid it. Docker has
 ///   room for some thirty networks until its `default-address-pools` are widened.
 /// - What a container writes is bounded by Docker where its storage can be bounded: overlay2 on XFS with project
-///   quotas, btrfs, ZFS. Elsewhere an instance that is seen to have written more is killed at [`Engine::observe`].
-///   Until then it may write more, and it can hide files that it has removed and still holds open.
+///   quotas, btrfs, ZFS. Elsewhere each [`Engine::observe`] has Docker look, beside everything else and at most every
+///   ten seconds, and an instance that is seen to have written more is killed. Until then it may write more. It can hide
+///   files that it has removed and still holds open. What is counted is what files hold: neither folders nor the files'
+///   own entries in the disk's tables, of which there may be any number. An instance with so many that the look takes
+///   more than a minute three times in a row is killed for that.
+/// - The files that tell a container its name are mounted from the engine's folder, read-only; so it can tell where that
+///   lies.
+/// - A process may have as many files open as with the embedded engine, or as Docker itself where Docker may not raise
+///   its own limit.
+/// - The daemon lays out what the embedded engine leaves out of images, so images with named pipes, with devices outside
+///   of `dev`, or with layers that look compressed are refused.
 /// - Network usage is bytes of the container's interface, with all headers and answers to whoever looks for it.
 /// - What an instance uses after the last [`Engine::usage`] is not known once it has ended.
 /// - Equal layers of two tenants lie on Docker's disk once. No tenant gets at a layer without having all its bytes.
@@ -58,37 +74,38 @@ use record::Records;
 pub struct DockerEngine {
     images: Arc<Images>,
     instances: Arc<Instances>,
-    /// One thing at a time happens to an instance.
-    locks: Locks<InstanceId>,
     limits_compute: bool,
 }
 
 impl DockerEngine {
+    /// The address of the daemon that `DOCKER_HOST` names, or of the one at Docker's usual socket.
+    pub fn usual_host() -> String {
+        usual_host()
+    }
+
     /// Opens the engine's own folder, which is made where it is missing and which nobody else works in, with the daemon
-    /// that `DOCKER_HOST` names, or the one at Docker's usual socket.
+    /// at [`DockerEngine::usual_host`].
     ///
     /// A daemon that is not there, or that cannot do what is needed, is an [`EngineError::Unusable`] that says what to
     /// do. To be called, as all of the engine, within a tokio runtime with all its drivers.
     pub async fn open(folder: impl Into<PathBuf>) -> Result<Self, EngineError> {
-        Self::open_with(folder.into(), None).await
+        Self::open_at(folder, &usual_host()).await
     }
 
     /// Likewise with the daemon at `host`, which is written as in `DOCKER_HOST`.
     pub async fn open_at(folder: impl Into<PathBuf>, host: &str) -> Result<Self, EngineError> {
-        Self::open_with(folder.into(), Some(host)).await
-    }
-
-    async fn open_with(folder: PathBuf, host: Option<&str>) -> Result<Self, EngineError> {
+        let folder = folder.into();
         let (docker, info) = connect(host).await?;
         let opened = blocking(move || open_folder(&folder)).await?;
-        let (name, records) = opened.map_err(engine_failed("opening the engine's folder"))?;
+        let (name, files) = opened.map_err(engine_failed("opening the engine's folder"))?;
         let client = Client { docker, name };
         let images = Arc::new(Images::new(client.clone()));
-        let instances = Arc::new(Instances::new(client, Arc::clone(&images), records));
+        let may_bound = may_bound_storage(&info);
+        let instances = Arc::new(Instances::new(client, Arc::clone(&images), files, may_bound));
         instances.sweep().await?;
         let limits = [info.memory_limit, info.cpu_cfs_quota, info.pids_limit];
         let limits_compute = limits.iter().all(|limit| *limit == Some(true));
-        Ok(Self { images, instances, locks: Locks::default(), limits_compute })
+        Ok(Self { images, instances, limits_compute })
     }
 
     /// Does `work` about an instance to its end, and nothing else about it meanwhile, even if nobody waits for it any
@@ -101,7 +118,7 @@ impl DockerEngine {
         id: InstanceId,
         work: impl FnOnce(Arc<Instances>) -> F,
     ) -> Result<T, EngineError> {
-        let lock = self.locks.lock(id).await;
+        let lock = self.instances.locks.lock(id).await;
         let work = work(Arc::clone(&self.instances));
         let work = async move {
             let _lock = lock;
@@ -111,10 +128,20 @@ impl DockerEngine {
     }
 }
 
-fn open_folder(folder: &Path) -> Result<(String, Records), FileError> {
+fn open_folder(folder: &Path) -> Result<(String, (Records, NameFiles)), FileError> {
     make_folder(folder)?;
     let folder = fs::canonicalize(folder).map_err(failed("find", folder))?;
-    Ok((own_name(&folder.join("name.json"))?, Records::open(&folder)?))
+    let name = own_name(&folder.join("name.json"))?;
+    Ok((name, (Records::open(&folder)?, NameFiles::open(&folder)?)))
+}
+
+/// Whether it is worth asking the daemon to bound what a container writes.
+fn may_bound_storage(info: &SystemInfo) -> bool {
+    let status = info.driver_status.iter().flatten();
+    let mut below =
+        status.filter(|pair| pair.first().is_some_and(|key| key == "Backing Filesystem"));
+    let is_on_xfs = below.any(|pair| pair.get(1).is_some_and(|value| value == "xfs"));
+    info.driver.as_deref() != Some("overlay2") || is_on_xfs
 }
 
 #[async_trait]

@@ -23,6 +23,12 @@ pub(crate) struct FileError {
 }
 
 impl FileError {
+    /// Whether the content is at fault, and not the machine: reading it again will not help.
+    pub(crate) fn is_damage(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, InvalidData, UnexpectedEof};
+        matches!(self.source.kind(), FileTooLarge | InvalidData | UnexpectedEof)
+    }
+
     pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self { operation, path: path.to_owned(), source: source.into() }
     }

@@ -179,6 +179,18 @@ pub(crate) fn shown(text: impl AsRef<[u8]>) -> String {
     format!("\"{escaped}\"")
 }
 
+/// The first `max` characters of what somebody else says about an image, with whatever is no plain text escaped.
+pub(crate) fn escaped(text: &str, max: usize) -> String {
+    let mut escaped = String::new();
+    for character in text.chars().take(max) {
+        match character {
+            '"' | '\'' | '\\' => escaped.push(character),
+            other => escaped.extend(other.escape_debug()),
+        }
+    }
+    escaped.chars().take(max).collect()
+}
+
 fn has_null(text: &str) -> bool {
     text.contains('\0')
 }

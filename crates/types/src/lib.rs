@@ -23,6 +23,7 @@ mod rules;
 mod secret;
 mod session;
 mod signature;
+mod syntax;
 mod time;
 mod workload;
 
@@ -46,5 +47,6 @@ pub use resources::{Resource, Resources};
 pub use secret::{ChunkKey, SecretText};
 pub use session::{Session, SignedSession};
 pub use signature::{Domain, InvalidSignature, Signature};
+pub use syntax::SyntaxError;
 pub use time::{Seconds, Timestamp, UnknownSpan};
 pub use workload::{Container, Workload};

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use crate::{Domain, Token};
+use crate::{Domain, SyntaxError, Token};
 
 /// Which contracts on which chain make one market, and how to reach them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Contracts {
 pub enum MarketError {
     /// Not TOML, a field is missing, unknown or of the wrong type.
     #[error("not a market file")]
-    Malformed(#[source] Box<toml::de::Error>),
+    Malformed(#[source] SyntaxError),
     /// Written by a version with another format.
     #[error("market file version {found}; this build reads version {VERSION}")]
     Version {
@@ -78,8 +78,8 @@ struct Chain {
 impl Market {
     /// Reads a market file.
     pub fn from_toml(text: &str) -> Result<Self, MarketError> {
-        let file: File =
-            toml::from_str(text).map_err(|error| MarketError::Malformed(Box::new(error)))?;
+        let malformed = |error| MarketError::Malformed(SyntaxError::of_toml(&error, text));
+        let file: File = toml::from_str(text).map_err(malformed)?;
         if file.version != VERSION {
             return Err(MarketError::Version { found: file.version });
         }

@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use alloy::{
@@ -17,12 +18,12 @@ use roadstead_chain::Wallet;
 use roadstead_core::ports::Call;
 use roadstead_publisher::{OpenRequest, open};
 use roadstead_types::{JobId, Terms};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Desk, failed, only_line};
+use super::{Desk, failed, only_line, succeeded};
 use crate::{
-    command::finish,
-    market::{amount, tokens},
+    command::{finish, standard_error},
+    market::{PATIENCE, amount, tokens},
 };
 
 /// Writes a file for its owner alone.
@@ -118,15 +119,21 @@ async fn whoever_names_no_account_or_a_careless_one_is_told_so() {
         let message = only_line(&usage)["error"]["message"].clone();
         assert!(message.as_str().unwrap().contains("cannot be used with"), "{message}");
         let settings = desk.roadstead.home().join("roadstead.toml");
-        fs::write(&settings, format!("keystore = '{exposed}'")).unwrap();
-        let output = desk.run(&[command, &["--key-file", desk.key(), "--json"]].concat());
-        failed(&output, "both a key file and a keystore");
+        fs::write(&settings, format!("keystore = '{exposed}'\nkey-file = '/nowhere'")).unwrap();
+        desk.fails(command, "both a key file and a keystore");
         fs::remove_file(settings).unwrap();
     }
-    // A key in the environment is not a file.
-    let mut command = desk.command(&["withdraw", "--json"]);
-    command.env("ROADSTEAD_KEY_FILE", desk.key());
-    super::succeeded(&finish(command.spawn().unwrap()));
+    // A path in the environment counts more than the settings, and the command line more than both.
+    let settings = desk.roadstead.home().join("roadstead.toml");
+    fs::write(&settings, format!("keystore = '{exposed}'")).unwrap();
+    let withdraw = |variable: &str, path: &str, flag: &[&str]| {
+        let mut command = desk.command(&[&["withdraw", "--json"], flag].concat());
+        command.env(variable, path);
+        finish(command.spawn().unwrap())
+    };
+    succeeded(&withdraw("ROADSTEAD_KEY_FILE", desk.key(), &[]));
+    succeeded(&withdraw("ROADSTEAD_KEYSTORE", exposed, &["--key-file", desk.key()]));
+    failed(&withdraw("ROADSTEAD_KEYSTORE", "/nowhere/variable", &[]), "/nowhere/variable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,4 +159,78 @@ async fn an_account_without_ether_is_told_how_to_get_some() {
     let error = desk.fails(&topup, "no ether to pay the gas of approve");
     let hint = error["hint"].as_str().unwrap();
     assert!(hint.contains("anvil_setBalance") && hint.contains(&account.to_string()), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_top_up_whose_process_died_is_paid_once_and_said_so() {
+    let desk = Desk::new().await;
+    let ports = desk.market.publisher().await;
+    let request =
+        OpenRequest { terms: desk.market.terms(1), deposit: amount(100_000), source: Bytes::new() };
+    let job = open(&ports, request).await.unwrap().job.to_string();
+    // So that the top-up is the only transaction.
+    ports.writer.submit(Call::Approve { amount: amount(10_000_000) }).await.unwrap();
+    let client = desk.market.foreign(&desk.market.local.publisher);
+    let mine_at_once = async |at_once: bool| {
+        let set = client.raw_request::<_, Value>("evm_setAutomine".into(), (at_once,));
+        set.await.unwrap();
+    };
+    let publisher = desk.market.local.publisher.address();
+    let sent = async || client.get_transaction_count(publisher).pending().await.unwrap();
+    let before = sent().await;
+    mine_at_once(false).await;
+    let topup = ["job", "topup", &job, "1", "--key-file", desk.key()];
+    let mut killed = desk.command(&topup).spawn().unwrap();
+    let is_sent = async {
+        while sent().await == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_sent).await.unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    mine_at_once(true).await;
+
+    let told = desk.succeeds(&topup);
+    assert_eq!((&told["resumed"], &told["added"]), (&json!(true), &json!(1_000_000)));
+    assert_eq!((sent().await, &told["deposit"]), (before + 1, &json!(1_100_000)));
+    let added = desk.succeeds(&topup);
+    assert_eq!((&added["resumed"], &added["deposit"]), (&json!(false), &json!(2_100_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_taken_for_another_file_is_not_repeated() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = Wallet::random().to_hex();
+    let key = &key[2..];
+    let settings = desk.roadstead.home().join("roadstead.toml");
+    for content in
+        [format!("0x{key}\n"), key.to_owned(), format!("\"{key}\""), format!("[\"{key}\"]")]
+    {
+        let file = secret(folder.path(), "file", content.as_bytes());
+        let file = file.to_str().unwrap();
+        let password = secret(folder.path(), "password", b"open sesame");
+        let password = password.to_str().unwrap();
+        let commands: [&[&str]; 4] = [
+            &["jobs", "--market", file],
+            &["withdraw", "--keystore", file, "--password-file", password],
+            &["agent", "adopt", file],
+            &["publish", "-f", file, "--key-file", desk.key()],
+        ];
+        let check = |command: &[&str]| {
+            let output = desk.run(&[command, &["--json"]].concat());
+            let error = failed(&output, "");
+            let (said, shown) = (standard_error(&output), error.to_string());
+            for part in [&key[..8], &key[28..36], &key[56..]] {
+                assert!(!said.contains(part) && !shown.contains(part), "{command:?}: {said}");
+            }
+        };
+        for command in commands {
+            check(command);
+        }
+        fs::copy(file, &settings).unwrap();
+        check(&["jobs"]);
+        fs::remove_file(&settings).unwrap();
+    }
 }

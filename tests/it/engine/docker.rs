@@ -5,6 +5,7 @@ use std::time::Duration;
 use roadstead_core::ports::{Engine, EngineError, Phase, Usage};
 use roadstead_runtime::DockerEngine;
 use serde_json::json;
+use tar::EntryType;
 use tokio::time::timeout;
 
 use super::{
@@ -25,6 +26,7 @@ async fn a_daemon_that_is_not_there_is_an_error_that_says_what_to_do() {
         (socket(&missing), "missing.sock"),
         (socket(&deaf), "cannot be reached"),
         ("ssh://host".to_owned(), "ssh://host is neither"),
+        ("tcp://192.0.2.1:2375".to_owned(), "tcp://192.0.2.1:2375 is no address of this machine"),
     ] {
         let error = DockerEngine::open_at(&folder, &host).await.unwrap_err();
         assert!(matches!(error, EngineError::Unusable { .. }), "{error:?}");
@@ -114,7 +116,8 @@ fn the_image_has_no_say_in_how_docker_runs_it() {
         let container = dockerd::container(&fixture.name(), &spec.id);
         let format = "{{len .Mounts}} {{json .Config.Healthcheck}} {{json .Config.Labels}}";
         let shown = dockerd::run(&["inspect", "--format", format, &container]);
-        assert!(shown.starts_with("0 null "), "{shown}");
+        // Those of its names.
+        assert!(shown.starts_with("3 null "), "{shown}");
         assert!(!shown.contains("other") && !shown.contains("own"), "{shown}");
     });
 }
@@ -209,5 +212,101 @@ fn a_crash_at_any_step_of_a_start_or_a_removal_is_put_right() {
                 fixture.assert_nothing_left();
             }
         }
+    });
+}
+
+#[test]
+fn images_that_would_hang_docker_or_be_unpacked_by_it_are_refused() {
+    with_docker(async |fixture| {
+        let (char, block) = (EntryType::Char, EntryType::Block);
+        let pipe = Tar::new().node("etc/passwd", EntryType::Fifo, (0, 0));
+        let device = Tar::new().node("etc/passwd", block, (8, 0));
+        let by_link = Tar::new().node("dev/own", char, (5, 1)).symlink("etc/passwd", "/dev/own");
+        let attribute = Tar::new().attribute("trusted.overlay.redirect", "/").folder("x", 0o755);
+        for bad in [pipe, device, by_link, attribute] {
+            let image = TestImage::with(bad);
+            let result = fixture.engine().prepare(&image.key(TENANT), &image).await;
+            assert!(matches!(result, Err(EngineError::BadImage { .. })), "{result:?}");
+        }
+        // A name by which a whole tar is something compressed to whoever looks at its first bytes.
+        let gzip: &[u8] = &[0x1f, 0x8b, 8, 4];
+        for name in [gzip, b"BZh9", b"P*M\x18"] {
+            let layer = Tar::new().entry(name, EntryType::Regular, "", 0o644, b"").bytes();
+            let image = TestImage::new(vec![busybox(), layer], &json!({"Cmd": ["sh"]}));
+            let result = fixture.engine().prepare(&image.key(TENANT), &image).await;
+            assert!(
+                matches!(&result, Err(EngineError::BadImage { reason }) if reason.contains("compressed")),
+                "{result:?}"
+            );
+        }
+        assert!(fixture.engine().images().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_image_of_a_whole_system_runs() {
+    with_docker(async |fixture| {
+        let layer = Tar::new()
+            .node("dev/console", EntryType::Char, (5, 1))
+            .node("dev/sda", EntryType::Block, (8, 0))
+            .symlink("dev/fd", "/proc/self/fd");
+        let mut spec = fixture.script(&TestImage::with(layer), "ls /dev; id -u").await;
+        container_of(&mut spec).user = Some("web".to_owned());
+        let (status, said) = fixture.run_spec(&spec).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.ends_with("33\n") && !said.contains("sda"), "{said}");
+    });
+}
+
+#[test]
+fn a_container_cannot_write_what_docker_gives_it() {
+    with_docker(async |fixture| {
+        let script = "for f in /etc/hosts /etc/hostname /etc/resolv.conf; do \
+                      echo more >> $f && echo written; mount -o remount,rw $f && echo mounted; \
+                      rm $f && echo removed; done; grep -c ' /etc/.* ro,' /proc/mounts";
+        let (status, said) = fixture.run(script).await;
+        assert_eq!(status, Some(0), "{said}");
+        for done in ["written", "mounted", "removed"] {
+            assert!(!said.contains(done), "{said}");
+        }
+        assert!(said.ends_with("3\n"), "{said}");
+        assert!(fixture.files_of_names().is_empty(), "gone with the instance");
+    });
+}
+
+#[test]
+fn a_damaged_file_of_an_instance_is_about_that_one_alone() {
+    with_docker(async |fixture| {
+        let damaged = fixture.start("sleep 600").await;
+        let whole = fixture.start("sleep 600").await;
+        std::fs::write(fixture.reasons_file(&damaged), "{\"image\"").unwrap();
+        fixture.reopen().await;
+        assert_eq!(fixture.observe(&whole).await.phase, Phase::Running);
+        assert!(fixture.engine().observe(&damaged).await.is_err());
+        assert_eq!(dockerd::containers(&fixture.name()).lines().count(), 2);
+        assert_eq!(fixture.engine().instances().await.unwrap().len(), 2);
+        let last = fixture.engine().remove(&damaged).await.unwrap();
+        assert_eq!(last, Some(Usage::default()), "nothing of it is known");
+        assert_eq!(fixture.engine().instances().await.unwrap(), [whole]);
+        assert_eq!(
+            dockerd::containers(&fixture.name()),
+            dockerd::container(&fixture.name(), &whole)
+        );
+    });
+}
+
+#[test]
+fn containers_of_earlier_runs_go_where_one_runs() {
+    with_docker(async |fixture| {
+        let spec = fixture.script(&TestImage::busybox(), "sleep 600").await;
+        fixture.engine().apply(&spec).await.unwrap();
+        let (name, running) = (fixture.name(), dockerd::container(&fixture.name(), &spec.id));
+        let engine = format!("roadstead.engine={name}");
+        let instance = format!("roadstead.instance={}", spec.id);
+        let image = dockerd::run(&["inspect", "--format", "{{.Image}}", &running]);
+        dockerd::run(&["create", "--label", &engine, "--label", &instance, &image, "sleep", "600"]);
+        assert_eq!(dockerd::containers(&name).lines().count(), 2);
+        fixture.engine().apply(&spec).await.unwrap();
+        assert_eq!(dockerd::containers(&name), running);
     });
 }

@@ -1,6 +1,6 @@
 //! What Docker's own command says and does, without the engine under test.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use roadstead_types::InstanceId;
 
@@ -30,6 +30,21 @@ pub(super) fn networks(engine: &str) -> String {
 /// Its images.
 pub(super) fn images(engine: &str) -> String {
     run(&["images", "--all", "--quiet", "--no-trunc", "--filter", &filter(engine)])
+}
+
+/// How many layers its images have, those of a tenant counted once.
+pub(super) fn layers(engine: &str) -> usize {
+    let images = images(engine);
+    let format =
+        "{{index .Config.Labels \"roadstead.tenant\"}}{{range .RootFS.Layers}} {{.}}{{end}}";
+    let mut layers = BTreeSet::new();
+    for image in images.lines() {
+        let shown = run(&["image", "inspect", "--format", format, image]);
+        let mut parts = shown.split(' ').map(str::to_owned);
+        let tenant = parts.next().unwrap();
+        layers.extend(parts.map(|layer| (tenant.clone(), layer)));
+    }
+    layers.len()
 }
 
 /// The only container of an instance.

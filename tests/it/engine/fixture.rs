@@ -143,6 +143,11 @@ impl Fixture {
         })
     }
 
+    /// The instances whose containers have files for their names with Docker.
+    pub(super) fn files_of_names(&self) -> Vec<PathBuf> {
+        files(&self.folder().join("names"))
+    }
+
     /// Checks readings of the network. The embedded engine counts what passes; the interface of a container has headers
     /// and what its network says of itself besides.
     pub(super) fn assert_network(&self, usage: Usage, incoming: u64, outgoing: u64) {
@@ -301,6 +306,7 @@ impl Fixture {
         if self.kind == Kind::Docker {
             assert_eq!(dockerd::containers(&name), "");
             assert_eq!(dockerd::networks(&name), "");
+            assert!(self.files_of_names().is_empty());
             return;
         }
         let left: Vec<_> =
@@ -316,8 +322,8 @@ impl Fixture {
         files(&self.folder().join("new")).len()
     }
 
-    /// Checks how many layers are kept, over all tenants. Docker counts for itself what layers it needs; there it is
-    /// checked that it has no image that the engine does not know.
+    /// Checks how many layers are kept, over all tenants. With Docker it is checked, too, that it has no image that the
+    /// engine does not know.
     pub(super) async fn assert_layers(&self, layers: usize) {
         match self.kind {
             Kind::Embedded => {
@@ -329,7 +335,7 @@ impl Fixture {
             Kind::Docker => {
                 let known = self.engine().images().await.unwrap().len();
                 assert_eq!(dockerd::images(&self.name()).lines().count(), known);
-                assert_eq!(known == 0, layers == 0);
+                assert_eq!(dockerd::layers(&self.name()), layers);
             }
         }
     }

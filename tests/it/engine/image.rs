@@ -22,14 +22,14 @@ impl Tar {
 
     pub(super) fn entry(
         mut self,
-        name: &str,
+        name: impl AsRef<[u8]>,
         kind: EntryType,
         link: &str,
         mode: u32,
         content: &[u8],
     ) -> Self {
-        let mut header = Header::new_gnu();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        let (mut header, name) = (Header::new_gnu(), name.as_ref());
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -52,6 +52,30 @@ impl Tar {
 
     pub(super) fn symlink(self, name: &str, target: &str) -> Self {
         self.entry(name, EntryType::Symlink, target, 0o777, b"")
+    }
+
+    /// Gives the next entry an extended attribute.
+    pub(super) fn attribute(mut self, name: &str, value: &str) -> Self {
+        let key = format!("SCHILY.xattr.{name}");
+        self.0.append_pax_extensions([(&*key, value.as_bytes())]).unwrap();
+        self
+    }
+
+    /// A device, or a pipe.
+    pub(super) fn node(mut self, name: &str, kind: EntryType, (major, minor): (u32, u32)) -> Self {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(0o666);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
+        header.set_size(0);
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        header.set_cksum();
+        self.0.append(&header, &b""[..]).unwrap();
+        self
     }
 
     pub(super) fn bytes(self) -> Bytes {

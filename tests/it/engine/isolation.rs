@@ -113,8 +113,13 @@ fn it_sees_only_itself() {
         for size in part("sizes\n", "groups\n") {
             assert!(size == "0" || size.contains("no such file"), "{size}: {said}");
         }
-        assert!(!said.contains("roadstead-"), "no name of the machine: {said}");
-        assert!(!said.contains(&fixture.folder().display().to_string()), "{said}");
+        // Docker mounts the files of its names from the engine's folder, which its list of mounts says.
+        let names = |line: &&str| fixture.is(Kind::Docker) && line.contains("/engine/names/");
+        let (mounted, rest): (Vec<_>, Vec<_>) = said.lines().partition(names);
+        assert_eq!(mounted.len(), if fixture.is(Kind::Docker) { 3 } else { 0 }, "{said}");
+        let rest = rest.join("\n");
+        assert!(!rest.contains("roadstead-"), "no name of the machine: {rest}");
+        assert!(!rest.contains(&fixture.folder().display().to_string()), "{rest}");
     });
 }
 

@@ -1,6 +1,7 @@
 //! What an instance may use at most.
 
 use roadstead_core::ports::Phase;
+use rustix::process::{Resource, getrlimit};
 
 use super::{
     fixture::{Kind, container_of, with_embedded, with_engine},
@@ -93,6 +94,10 @@ fn the_kernel_is_told_the_limits() {
 fn a_process_dumps_no_memory_and_gets_little_of_what_users_share() {
     with_engine(async |fixture| {
         let (_, said) = fixture.run("cat /proc/self/limits").await;
+        let own = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(1 << 20);
+        let files = format!("{:<26}{:<21}{own} ", "Max open files", own.min(1 << 16));
+        // Docker may not be able to raise its own limit.
+        assert!(said.contains(&files) || fixture.is(Kind::Docker), "{files:?}: {said}");
         for (limit, most) in [
             ("Max core file size", "1"),
             ("Max msgqueue size", "262144"),

@@ -109,7 +109,7 @@ async fn a_keystore_is_opened_by_its_password_each_time() {
 async fn registering_says_what_it_did() {
     let stage = Stage::start().await;
     let made = stage.init();
-    assert_eq!(stage.succeeds(&["status"])["registry"]["state"], "absent");
+    assert_eq!(stage.succeeds(&["status"])["chain"]["registry"]["state"], "absent");
     let said = stage.fails(&["run"], "is not registered as a provider");
     assert!(said.contains("hint: `roadstead provider register`"), "{said}");
     for (flags, expected) in [
@@ -121,7 +121,8 @@ async fn registering_says_what_it_did() {
         assert_eq!(registered["change"], expected);
         assert_eq!(registered["endpoint"], made["endpoint"]);
         assert_eq!(registered["profile"] == made["profile"], expected != "updated");
-        assert_eq!(stage.succeeds(&["status"])["registry"]["profile"], registered["profile"]);
+        let status = stage.succeeds(&["status"]);
+        assert_eq!(status["chain"]["registry"]["profile"], registered["profile"]);
     }
     fs::remove_file(stage.home().join("encryption.key")).unwrap();
     for (flags, what) in [
@@ -139,7 +140,7 @@ async fn registering_says_what_it_did() {
 async fn an_account_without_ether_is_told_the_command_that_helps() {
     let stage = Stage::start().await;
     let made = stage.succeeds(&["init", "--market", text(&stage.local.market_file)]);
-    assert_eq!(stage.succeeds(&["status"])["wei"], 0);
+    assert_eq!(stage.succeeds(&["status"])["chain"]["wei"], 0);
     let account: Address = made["account"].as_str().unwrap().parse().unwrap();
     let said = stage.fails(&["register"], &format!("{account} has no ether to pay the gas"));
     let hint = said.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap();
@@ -147,7 +148,7 @@ async fn an_account_without_ether_is_told_the_command_that_helps() {
     assert!(done.status.success(), "{hint}: {}", standard_error(&done));
     // The chain shows it with its next block.
     let start = Instant::now();
-    while stage.succeeds(&["status"])["wei"] == 0 {
+    while stage.succeeds(&["status"])["chain"]["wei"] == 0 {
         assert!(start.elapsed() < PATIENCE, "{hint}: there is no ether");
     }
     assert_eq!(stage.succeeds(&["register"])["change"], "registered");
@@ -160,10 +161,66 @@ async fn a_market_of_real_money_takes_a_word_more() {
     let path = stage.place("market.toml");
     fs::write(&path, market.to_toml()).unwrap();
     let key = text(&stage.local.provider_key);
-    stage.succeeds(&["init", "--market", text(&path), "--key-file", key]);
+    let init = ["init", "--market", text(&path), "--key-file", key];
+    // The address that the stage listens at is of this machine alone.
+    let said = stage.fails(&init, "leads to whoever dials it themselves");
+    assert!(said.contains("--announce /ip4/203.0.113.7"), "{said}");
+    assert!(!stage.home().exists());
+
+    let announced = ["--announce", "/ip4/203.0.113.7/tcp/47600"];
+    stage.succeeds(&[&init[..], &announced].concat());
     let said = stage.fails(&["run"], "strangers' containers share this machine's kernel");
     assert!(said.contains("hint: --i-know-this-is-early"), "{said}");
-    stage.fails(&["run", "--i-know-this-is-early"], "is not registered as a provider");
+    let run = ["run", "--i-know-this-is-early"];
+    stage.fails(&run, "leads to whoever dials it themselves");
+    stage.fails(&[&run[..], &announced].concat(), "is not registered as a provider");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_provider_leaves_nothing_behind() {
+    let stage = Stage::start().await;
+    let market = text(&stage.local.market_file);
+    let missing = stage.place("missing");
+    for (flags, what) in [
+        (["--key-file", text(&missing)], "cannot be read"),
+        (["--keystore", text(&missing)], "cannot be read"),
+        (["--min-interval", "2h"], "is longer than the longest"),
+        (["--settle-value", "much"], "--settle-value cannot be used"),
+    ] {
+        stage.fails(&[&["init", "--market", market][..], &flags].concat(), what);
+        assert!(!stage.home().exists(), "{flags:?}");
+    }
+    stage.init();
+    // Nor is gas paid for what could not be run.
+    stage.fails(&["register", "--settle-value", "much"], "--settle-value cannot be used");
+    stage.fails(&["register", "--min-interval", "2h"], "is longer than the longest");
+    assert_eq!(stage.succeeds(&["status"])["chain"]["registry"]["state"], "absent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_was_moved_aside_is_taken_in_by_the_command_that_is_named() {
+    let stage = Stage::start().await;
+    let market = text(&stage.local.market_file);
+    let made = stage.succeeds(&["init", "--market", market]);
+    assert_eq!(made["set_aside"], serde_json::json!([]));
+    let output = stage.provider(&["reset", "--yes"]);
+    assert!(output.status.success(), "{}", standard_error(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let account: Address = made["account"].as_str().unwrap().parse().unwrap();
+    let aside = stage.home().join(format!("wallet-{account}.key"));
+    let back = format!("`roadstead provider init --key-file {}`", aside.display());
+    assert!(said.contains(&back), "{said}");
+
+    let output = stage.provider(&["init", "--market", market]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("another account that was moved aside") && said.contains(&back),
+        "{said}"
+    );
+    stage.succeeds(&["reset", "--yes"]);
+    let again = stage.succeeds(&["init", "--market", market, "--key-file", text(&aside)]);
+    assert_eq!(again["account"], made["account"]);
+    assert_eq!(again["set_aside"], serde_json::json!([]));
 }
 
 #[test]

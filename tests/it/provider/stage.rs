@@ -31,6 +31,9 @@ use crate::{
     market::{PATIENCE, amount},
 };
 
+/// As a chain for people makes them.
+const BLOCKS: Blocks = Blocks::Every(Duration::from_secs(1));
+
 /// A market that makes a block every second, and a home in which a provider's command lives.
 pub(super) struct Stage {
     pub(super) roadstead: Roadstead,
@@ -38,12 +41,13 @@ pub(super) struct Stage {
     /// Until a test ends it.
     pub(super) chain: Option<LocalChain>,
     folder: TempDir,
+    /// What `DOCKER_HOST` says, where it is not what it says to the tests.
+    docker: Option<String>,
 }
 
 impl Stage {
     pub(super) async fn start() -> Self {
-        let blocks = Blocks::Every(Duration::from_secs(1));
-        let chain = LocalChain::start(&ChainChoice::Embedded, blocks, 0).await.unwrap();
+        let chain = LocalChain::start(&ChainChoice::Embedded, BLOCKS, 0).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let market = StateFolder::open(folder.path().join("market")).unwrap();
         let local = LocalMarket::start(&chain, &market).await.unwrap();
@@ -54,7 +58,27 @@ impl Stage {
             "[provider]\nlisten = '/ip4/127.0.0.1/tcp/{port}'\nregion = 'test'\nprice-memory = '1'\n"
         );
         fs::write(roadstead.home().join("roadstead.toml"), settings).unwrap();
-        Self { roadstead, local, chain: Some(chain), folder }
+        Self { roadstead, local, chain: Some(chain), folder, docker: None }
+    }
+
+    /// Ends the chain, and starts another one where it was.
+    pub(super) async fn restart_chain(&mut self) {
+        let chain = self.chain.take().unwrap();
+        let port = chain.url().rsplit(':').next().unwrap().parse().unwrap();
+        chain.shutdown().await;
+        let chain = LocalChain::start(&ChainChoice::Embedded, BLOCKS, port).await.unwrap();
+        self.chain = Some(chain);
+    }
+
+    /// Names another daemon of Docker in the environment from now on.
+    pub(super) fn let_docker_be(&mut self, host: &str) {
+        self.docker = Some(host.to_owned());
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.roadstead.command(arguments);
+        command.envs(self.docker.iter().map(|host| ("DOCKER_HOST", host)));
+        command
     }
 
     /// The provider's folder.
@@ -69,7 +93,7 @@ impl Stage {
 
     /// Runs `roadstead provider`.
     pub(super) fn provider(&self, arguments: &[&str]) -> Output {
-        self.roadstead.run(&[&["provider"], arguments].concat())
+        finish(self.command(&[&["provider"], arguments].concat()).spawn().unwrap())
     }
 
     /// The same with `--json`, which succeeds.
@@ -97,7 +121,7 @@ impl Stage {
 
     pub(super) fn run(&self, arguments: &[&str]) -> Daemon {
         let arguments = [&["provider", "run", "--json"], arguments].concat();
-        Daemon::start(self.roadstead.command(&arguments).spawn().unwrap())
+        Daemon::start(self.command(&arguments).spawn().unwrap())
     }
 
     pub(super) async fn publisher(&self) -> Publisher {

@@ -1,10 +1,11 @@
 //! What of an account is written down, and how it is taken up again.
 
 use alloy::{
-    consensus::{TxEnvelope, transaction::SignerRecoverable},
+    consensus::{Transaction, TxEnvelope, transaction::SignerRecoverable},
     eips::{Decodable2718, Encodable2718},
+    rpc::types::TransactionReceipt,
 };
-use roadstead_core::ports::{Intent, IntentError, WriteError};
+use roadstead_core::ports::{Intent, IntentError, Resumed, WriteError};
 
 use super::{Account, Sent, failed};
 
@@ -21,17 +22,19 @@ struct DamagedIntent {
 impl Account {
     /// Brings to an end what is written down. Nothing else of the account is sent before, so this takes up to
     /// [`PATIENCE`](super::PATIENCE) for each nonce; the first that is not mined by then ends it.
-    pub(super) async fn resume(&self) -> Result<(), WriteError> {
-        let Some(intents) = &self.intents else { return Ok(()) };
+    pub(super) async fn resume(&self) -> Result<Vec<Resumed>, WriteError> {
+        let Some(intents) = &self.intents else { return Ok(Vec::new()) };
         let _turn = self.turn.lock().await;
         let unread = |source| WriteError::Intent { call: EARLIER.to_owned(), source };
         let pending = intents.pending(self.address()).await.map_err(unread)?;
+        let mut resumed = Vec::new();
         for forms in pending.chunk_by(|one, next| one.nonce == next.nonce) {
-            let sent = self.restored(forms).map_err(unread)?;
+            let mut sent = self.restored(forms).map_err(unread)?;
             tracing::info!(call = sent.call, nonce = sent.offer.nonce, "was signed earlier");
-            self.finish(sent).await?;
+            let receipt = self.finish(&mut sent).await?;
+            resumed.push(ended(&sent, forms, receipt.as_ref()));
         }
-        Ok(())
+        Ok(resumed)
     }
 
     /// A transaction out of all its forms, which were signed by whoever wrote them down.
@@ -57,29 +60,37 @@ impl Account {
     }
 
     /// Sends and waits, unless the nonce is used. Where too little was offered for the node to take it, offers more.
-    async fn finish(&self, mut sent: Sent) -> Result<(), WriteError> {
+    /// `None` where somebody else used the nonce.
+    async fn finish(&self, sent: &mut Sent) -> Result<Option<TransactionReceipt>, WriteError> {
         let nonce = sent.offer.nonce;
         let is_used = async || {
             let counted = self.is_used(nonce).await;
             counted.map_err(failed(EARLIER, "eth_getTransactionCount"))
         };
-        if self.receipt(&sent).await.is_none() && !is_used().await? {
-            match self.hand_over_any(&sent).await {
+        let unread = || failed(EARLIER, "eth_getTransactionReceipt");
+        let mut receipt = self.receipt(sent).await.map_err(unread())?;
+        if receipt.is_none() && !is_used().await? {
+            match self.hand_over_any(sent).await {
                 Err(refusal) if !is_used().await? => {
-                    if !refusal.is_underpriced() || !self.raise(&mut sent).await {
+                    if !refusal.is_underpriced() || !self.raise(sent).await {
                         return Err(failed(EARLIER, "eth_sendRawTransaction")(refusal.error));
                     }
                 }
                 Ok(()) | Err(_) => {}
             }
-            match self.wait(&mut sent).await {
+            receipt = match self.wait(sent).await {
                 Err(error @ WriteError::NotMined { .. }) if !is_used().await? => return Err(error),
-                Ok(_) | Err(WriteError::NotMined { .. }) => {}
+                Ok(receipt) => Some(receipt),
+                Err(WriteError::NotMined { .. }) => None,
                 Err(error) => return Err(error),
-            }
+            };
+        }
+        if receipt.is_none() {
+            // It may have been mined between the two questions.
+            receipt = self.receipt(sent).await.map_err(unread())?;
         }
         self.forget(nonce).await;
-        Ok(())
+        Ok(receipt)
     }
 
     /// Writes a signed form down, before the node has it.
@@ -134,5 +145,22 @@ impl Account {
                 "a transaction that came to its end is still written down"
             );
         }
+    }
+}
+
+/// What became of a transaction. Forms of one nonce may be of several calls, where the node refused one and took another.
+fn ended(sent: &Sent, written: &[Intent], receipt: Option<&TransactionReceipt>) -> Resumed {
+    let newest = &sent.forms[sent.forms.len() - 1];
+    let is_mined = |form: &&TxEnvelope| {
+        receipt.is_some_and(|receipt| receipt.transaction_hash == *form.tx_hash())
+    };
+    let form = sent.forms.iter().find(is_mined).unwrap_or(newest);
+    let transaction = *form.tx_hash();
+    let intent = written.iter().find(|intent| intent.transaction == transaction);
+    Resumed {
+        call: intent.map_or_else(|| sent.call.clone(), |intent| intent.call.clone()),
+        input: form.input().clone(),
+        transaction,
+        took_effect: receipt.is_some_and(TransactionReceipt::status),
     }
 }

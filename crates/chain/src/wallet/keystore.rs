@@ -11,6 +11,7 @@ use ctr::{
     cipher::{KeyIvInit, StreamCipher},
 };
 use pbkdf2::pbkdf2_hmac;
+use roadstead_types::SyntaxError;
 use scrypt::{Params, scrypt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::Sha256;
@@ -51,7 +52,7 @@ pub enum KeystoreError {
     },
     /// Not JSON, or a field is missing or of the wrong type.
     #[error("not an Ethereum keystore of version {VERSION}")]
-    Malformed(#[source] serde_json::Error),
+    Malformed(#[source] SyntaxError),
     /// Of a version with another format.
     #[error("keystore version {found}; only version {VERSION} is read")]
     Version {
@@ -240,12 +241,12 @@ pub(super) fn open(json: &[u8], password: &str) -> Result<Wallet, KeystoreError>
     if json.len() > MAX_SIZE {
         return Err(KeystoreError::TooLarge { size: json.len() });
     }
-    let Versioned { version } = serde_json::from_slice(json).map_err(KeystoreError::Malformed)?;
+    let malformed = |error| KeystoreError::Malformed(SyntaxError::of_json(&error));
+    let Versioned { version } = serde_json::from_slice(json).map_err(malformed)?;
     if version != VERSION {
         return Err(KeystoreError::Version { found: version });
     }
-    let File { crypto, address, .. } =
-        serde_json::from_slice(json).map_err(KeystoreError::Malformed)?;
+    let File { crypto, address, .. } = serde_json::from_slice(json).map_err(malformed)?;
     expect("cipher", &crypto.cipher, CIPHER)?;
     let iv = &crypto.cipherparams.iv.0;
     let iv: &[u8; IV_LENGTH] = iv.as_slice().try_into().map_err(|_| KeystoreError::Length {

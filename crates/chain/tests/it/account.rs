@@ -14,7 +14,9 @@ use alloy::{
 };
 use async_trait::async_trait;
 use roadstead_chain::{Connection, MarketAccount, MarketClient, Wallet};
-use roadstead_core::ports::{Call, ChainWriter, Intent, IntentError, Intents, Mined, WriteError};
+use roadstead_core::ports::{
+    Call, ChainWriter, Intent, IntentError, Intents, Mined, Resumed, WriteError,
+};
 use roadstead_types::TokenAmount;
 use tokio::task::JoinHandle;
 
@@ -97,7 +99,7 @@ impl Key {
         tokio::spawn(async move { account.submit(approve(units)).await })
     }
 
-    fn resume(&self) -> JoinHandle<Result<(), WriteError>> {
+    fn resume(&self) -> JoinHandle<Result<Vec<Resumed>, WriteError>> {
         let account = self.account();
         tokio::spawn(async move { account.resume().await })
     }
@@ -174,7 +176,9 @@ async fn what_was_written_down_and_not_sent_is_sent_with_the_same_bytes() {
     assert_eq!(handed_over(&key.node, 1).await, [intent.raw]);
     assert!(!resumed.is_finished());
     key.node.mine();
-    resumed.await.unwrap().unwrap();
+    let [ended] = &resumed.await.unwrap().unwrap()[..] else { panic!("there was one") };
+    assert_eq!((ended.call.as_str(), ended.transaction), ("approve", intent.transaction));
+    assert!(ended.took_effect && ended.input.ends_with(&[1]), "{ended:?}");
     assert_eq!(key.node.mined(), [intent.transaction]);
     assert_eq!(key.node.handed_over().len(), 1);
     assert_eq!(key.intents.kept(), []);
@@ -191,7 +195,8 @@ async fn what_was_mined_is_forgotten_without_being_sent() {
     assert_eq!(key.intents.kept().len(), 1, "it could not be forgotten");
 
     key.intents.fail(None);
-    key.resume().await.unwrap().unwrap();
+    let ended = key.resume().await.unwrap().unwrap();
+    assert!(matches!(&ended[..], [Resumed { took_effect: true, .. }]), "{ended:?}");
     assert_eq!(key.intents.kept(), []);
     assert_eq!(key.node.handed_over().len(), 1);
 }
@@ -201,7 +206,8 @@ async fn a_nonce_that_was_used_otherwise_is_forgotten() {
     let key = Key::new();
     key.interrupted(1).await;
     key.node.use_nonce();
-    key.resume().await.unwrap().unwrap();
+    let ended = key.resume().await.unwrap().unwrap();
+    assert!(matches!(&ended[..], [Resumed { took_effect: false, .. }]), "{ended:?}");
     assert_eq!(key.intents.kept(), []);
     assert!(key.node.handed_over().is_empty());
 

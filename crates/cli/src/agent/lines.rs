@@ -33,7 +33,7 @@ pub(crate) fn line_of(event: &AgentEvent, token: &Token) -> Option<String> {
             token.format(*accepted)
         ),
         AgentEvent::Refused { job, refusal } => format!(
-            "{}: receipt {} is not accepted: {:?}.",
+            "{}: receipt {} is not accepted: {}.",
             name_of(*job),
             refusal.seq.saturating_add(1),
             refusal.code

@@ -9,8 +9,8 @@ pub(crate) struct Devnet {
     #[arg(long, env = "ROADSTEAD_CHAIN", default_value = "embedded", value_name = "CHAIN")]
     pub(crate) chain: ChainChoice,
 
-    /// The port of the chain. The content store has ports of its own, 47501 (RPC) and 47580 (gateway), whatever this says;
-    /// but 0 stands for free ports that the system chooses, for all three
+    /// The port of the chain. The content store has ports of its own, 47501 (RPC) and 47580 (gateway), whatever this says,
+    /// and this cannot be one of them; but 0 stands for free ports that the system chooses, for all three
     #[arg(long, default_value_t = CHAIN_PORT, value_name = "PORT")]
     pub(crate) port: u16,
 }

@@ -23,9 +23,9 @@ pub(crate) enum ProviderCommand {
     Register(ProviderRegister),
     /// Host jobs until Ctrl-C; containers outlive it, and the next run adopts them
     Run(ProviderRun),
-    /// Show money, registration and jobs, whether or not a provider runs
+    /// Show money, registration and jobs, whether or not a provider runs or the chain answers
     Status(ProviderStatus),
-    /// End all containers and forget the market; keys and account stay
+    /// End all containers and forget the market; the node's keys stay, and the account's key is moved aside
     Reset(ProviderReset),
 }
 
@@ -52,7 +52,8 @@ pub(crate) struct ProviderRegister {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProviderRun {
-    /// What runs the containers: `embedded`, which needs root, or `docker` [default: what ran them last, else `embedded`]
+    /// What runs the containers: `embedded`, which needs root, or `docker`, the daemon that DOCKER_HOST names
+    /// [default: what ran them last, else `embedded`]
     #[arg(long, env = "ROADSTEAD_ENGINE", value_name = "ENGINE")]
     pub(crate) engine: Option<EngineChoice>,
 

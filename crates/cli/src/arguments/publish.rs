@@ -39,7 +39,7 @@ pub(crate) struct Publish {
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub(crate) store: StoreChoice,
 
-    /// Open one more job, even if one for the same manifest runs
+    /// Open one more job, even if one for the same manifest runs; each time, so without it to go on after an interruption
     #[arg(long)]
     pub(crate) new: bool,
 
@@ -54,6 +54,10 @@ pub(crate) struct Publish {
     /// Who accepts the bills [default: the agent of this home folder]
     #[arg(long, value_name = "ACCOUNT", requires = "prepare")]
     pub(crate) signer: Option<Address>,
+
+    /// Let `cast` take the key from the variable PUBLISHER_KEY in place of asking for it
+    #[arg(long, requires = "prepare")]
+    pub(crate) key_variable: bool,
 
     /// Where the prepared job is written, for an agent elsewhere [default: in the folder `publisher`]
     #[arg(long, value_name = "FILE", requires = "prepare")]

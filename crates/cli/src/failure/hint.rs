@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use roadstead_abi::{Revert, TestToken::TestTokenErrors};
 use roadstead_core::ports::{ChainError, EngineError, WriteError};
 use roadstead_devnet::{
-    AnvilError, ChainStartError, MarketStartError,
+    AnvilError, ChainStartError, DevnetError, MarketStartError,
     demo::{DemoError, WorkloadError},
 };
 use roadstead_image::ReadError;
@@ -51,13 +51,17 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
 }
 
 fn demonstration(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    const NO_CHAIN: &str = "is there a development chain at that address? `anvil` starts one";
+    if let Some(DevnetError::Market(MarketStartError::Chain(ChainError::Rpc { .. }))) =
+        error.downcast_ref()
+    {
+        return Some(NO_CHAIN);
+    }
     match error.downcast_ref()? {
         DemoError::Chain(ChainStartError::Anvil(AnvilError::Missing)) => {
             Some("`script/setup` installs it; or leave out `--chain anvil`")
         }
-        DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => {
-            Some("is there a development chain at that address? `anvil` starts one")
-        }
+        DemoError::Market(MarketStartError::Chain(ChainError::Rpc { .. })) => Some(NO_CHAIN),
         DemoError::Workload(WorkloadError::NoPort { .. }) | DemoError::NoPort => {
             Some("name the port in a workload manifest and give that by `--workload`")
         }
@@ -90,7 +94,8 @@ fn setting_up(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     match error.downcast_ref()? {
         ChainError::AnotherChain { .. } => Some(
-            "is the market file the one of the chain that runs? `roadstead devnet` writes it anew",
+            "is the market file the one of the chain that runs? `roadstead devnet` writes it anew; `roadstead provider reset` \
+             and `roadstead agent reset` forget the copies of an earlier one",
         ),
         ChainError::Rpc { .. } => Some("does the node at the market file's address run?"),
         _ => None,
@@ -186,13 +191,20 @@ fn provider(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     Some(match error.downcast_ref()? {
         ProviderError::NotInitialised { .. } => "`roadstead provider init` makes one",
+        ProviderError::HalfReset { .. } => {
+            "`roadstead provider reset` finishes it; then `roadstead provider init` makes a provider again"
+        }
         ProviderError::OtherMarket { .. } | ProviderError::OtherAccount { .. } => {
             "use another folder by --home; or let this one go by `roadstead provider reset`, which moves its key aside"
         }
-        ProviderError::NoFile { .. } => "name a file by --keystore, not a pipe",
         ProviderError::Early => "--i-know-this-is-early takes that risk",
         ProviderError::OtherEngine { .. } => {
-            "go on with that engine by --engine until its jobs have ended, or end them by `roadstead provider reset`"
+            "leave out --engine to go on with the one that was used until its jobs have ended, or end them by \
+             `roadstead provider reset`"
+        }
+        ProviderError::UnknownEngine { .. } => {
+            "write `embedded` into that file, or `docker` and the address of its daemon, as in \
+             `docker unix:///var/run/docker.sock`; or let all go by `roadstead provider reset`"
         }
     })
 }

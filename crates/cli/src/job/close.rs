@@ -16,6 +16,7 @@ use crate::{
     failure::with_causes,
     output::Progress,
     publisher::Publisher,
+    resumed,
     table::{short, span},
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct NotThePublisher {
 
 pub(super) async fn run(command: &Close, context: &Context) -> anyhow::Result<()> {
     let market = context.market(&command.named.market)?;
-    let wallet = command.account.wallet()?;
+    let wallet = command.account.open().await?;
     let progress = Progress::start();
     let (plan, status) = {
         // Given back before the job is closed: an agent may begin meanwhile, for somebody has to accept the last bill.
@@ -53,6 +54,7 @@ pub(super) async fn run(command: &Close, context: &Context) -> anyhow::Result<()
     }
     let publisher =
         Publisher::open(context, &market, wallet.into(), &StoreChoice::Embedded).await?;
+    resumed::tell(&publisher.ports, &progress);
     progress.wait_for(match status {
         JobStatus::Open => "the provider is asked to end the job",
         _ => "the end of the job",

@@ -9,8 +9,8 @@ use roadstead_types::{Endpoint, Market};
 use serde::Serialize;
 
 use super::{
-    MARKET_FILE, ProviderError, is_same,
-    wallet::{self, Origin},
+    MARKET_FILE, ProviderError, engine, is_same,
+    wallet::{self, Given, Origin},
 };
 use crate::{
     arguments::{MarketFile, ProviderInit},
@@ -37,32 +37,42 @@ struct Initialised {
     market: PathBuf,
     /// What this call made; nothing where all was there.
     made: Vec<&'static str>,
+    /// The keys of accounts that were moved aside, where this call made another one beside them.
+    set_aside: Vec<PathBuf>,
 }
 
 pub(super) fn run(command: &ProviderInit, context: &Context) -> anyhow::Result<()> {
     let path = context.home.role_path(Role::Provider);
-    let own = MarketFile { market: Some(path.join(MARKET_FILE)) };
-    let is_new = !path.join(MARKET_FILE).exists();
+    let file = path.join(MARKET_FILE);
     // A provider that has a market keeps it, whatever market is the usual one.
-    let is_asked = is_new || command.market.market.is_some();
+    let own = MarketFile { market: Some(file.clone()) };
+    let is_asked = command.market.market.is_some() || !file.exists();
     let market = context.market(if is_asked { &command.market } else { &own })?;
+    // All that can be wrong with what was given is found before anything is made.
     let profile = command.offer.profile(&market)?;
+    let given = Given::read(&command.account)?;
 
     let folder = context.home.lock(Role::Provider)?;
+    let is_kept = keeps_market(&folder, &market)?;
     let mut made = Vec::new();
+    let (account, origin) = wallet::take_in(&folder, &given)?;
     if !path.join("identity.key").exists() {
         made.push("keys");
     }
     let keys = Keys::load_or_create(&folder)?;
-    let (account, origin) = wallet::take_in(&folder, &command.account)?;
     if origin != Origin::Found {
         made.push("account");
     }
-    if keep_market(&folder, &market, is_new)? {
+    if !is_kept {
+        folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
         made.push("market");
     }
 
     let entry = registration(&keys, command.offer.announced().clone(), &profile)?;
+    let set_aside = match origin {
+        Origin::Made => wallet::all_set_aside(&folder)?,
+        Origin::Found | Origin::Imported => Vec::new(),
+    };
     let report = Initialised {
         account,
         peer: keys.identity.peer_id().to_string(),
@@ -71,28 +81,31 @@ pub(super) fn run(command: &ProviderInit, context: &Context) -> anyhow::Result<(
         encryption_key: hex::encode_prefixed(&keys.encryption.public_key().key),
         profile: entry.profile,
         chain_id: market.chain_id,
-        market: path.join(MARKET_FILE),
+        market: file,
         folder: path,
         made,
+        set_aside,
     };
     context.print(&report, || described(&report, origin))
 }
 
-/// Writes the market file where it is not there. A market of the same contracts replaces it: its nodes may have moved.
-fn keep_market(folder: &StateFolder, market: &Market, is_new: bool) -> anyhow::Result<bool> {
+/// Whether the provider has exactly this market file. One of the same contracts will be replaced, because its nodes may
+/// have moved; another market is refused.
+fn keeps_market(folder: &StateFolder, market: &Market) -> anyhow::Result<bool> {
     let path = folder.path().join(MARKET_FILE);
-    if !is_new {
-        let found = Market::from_toml(&std::fs::read_to_string(&path)?)?;
-        if found == *market {
-            return Ok(false);
+    if !path.exists() {
+        if engine::is_remembered(folder.path()) {
+            let path = folder.path().to_owned();
+            return Err(ProviderError::HalfReset { path }.into());
         }
-        if !is_same(&found, market) {
-            let (path, found) = (folder.path().to_owned(), Box::new(found));
-            return Err(ProviderError::OtherMarket { path, found }.into());
-        }
+        return Ok(false);
     }
-    folder.write(MARKET_FILE, market.to_toml().as_bytes())?;
-    Ok(true)
+    let found = Market::from_toml(&std::fs::read_to_string(&path)?)?;
+    if !is_same(&found, market) {
+        let (path, found) = (folder.path().to_owned(), Box::new(found));
+        return Err(ProviderError::OtherMarket { path, found }.into());
+    }
+    Ok(found == *market)
 }
 
 fn bytes(endpoint: &Endpoint) -> String {
@@ -116,7 +129,14 @@ fn described(report: &Initialised, origin: Origin) -> String {
         Origin::Made => format!("Send ether to {}: it pays for transactions. ", report.account),
         Origin::Found | Origin::Imported => String::new(),
     };
+    let aside = report.set_aside.iter().map(|wallet| {
+        format!(
+            "There is another account that was moved aside: `{}` takes it in, after a `roadstead provider reset`.\n",
+            wallet::way_back(wallet),
+        )
+    });
+    let aside: String = aside.collect();
     format!(
-        "{table}\n{ether}Next: `roadstead provider register`, then `roadstead provider run`, with the same flags."
+        "{table}\n{aside}{ether}Next: `roadstead provider register`, then `roadstead provider run`, with the same flags."
     )
 }

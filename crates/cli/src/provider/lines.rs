@@ -54,7 +54,7 @@ pub(crate) fn line(event: &ProviderEvent, token: &Token) -> Option<String> {
         }
         ProviderEvent::ReceiptRefused { job, refusal } => {
             let number = refusal.seq.saturating_add(1);
-            of(job, format!("receipt {number} is not accepted: {:?}", refusal.code))
+            of(job, format!("receipt {number} is not accepted: {}", refusal.code))
         }
         ProviderEvent::Paused { job, reason: Some(reason) } => {
             of(job, format!("its container is frozen: {reason}"))

@@ -18,6 +18,11 @@ const MAX_REGION: usize = 64;
 const LOCAL: (Seconds, Seconds) = (Seconds(2), Seconds(10));
 const OTHERS: (Seconds, Seconds) = (Seconds(60), Seconds::from_hours(12));
 
+/// The shortest metering interval, and after what time one's pay is taken.
+const fn usual(market: &Market) -> (Seconds, Seconds) {
+    if market.devnet { LOCAL } else { OTHERS }
+}
+
 /// Flags that make no offer.
 #[derive(Debug, thiserror::Error)]
 enum OfferError {
@@ -30,13 +35,17 @@ enum OfferError {
 }
 
 impl Offered {
-    /// What the registry vouches for.
+    /// What the registry vouches for. The rest of the offer is checked as well, so that nobody registers what nothing can be
+    /// hosted by.
     pub(super) fn profile(&self, market: &Market) -> anyhow::Result<Profile> {
+        self.intervals(market)?;
+        self.settle_policy(market)?;
         let found = self.region.chars().count();
         if found > MAX_REGION || plain(&self.region) != self.region {
             return Err(OfferError::Region { found }.into());
         }
-        check_announced(self.announced()).context("others cannot reach this provider")?;
+        check_announced(self.announced(), market.devnet)
+            .context("others cannot reach this provider")?;
         let prices = self.price_list().prices(&market.token)?;
         Ok(Profile { version: PROFILE_VERSION, region: self.region.clone(), prices })
     }
@@ -46,15 +55,6 @@ impl Offered {
         let machine = measure(&home.role_path(Role::Provider));
         let machine = machine.context("what this machine has cannot be found out")?;
         let network = self.network.map(|bytes| bytes.0);
-        let (interval, age) = if market.devnet { LOCAL } else { OTHERS };
-        let interval = (self.min_interval.unwrap_or(interval), self.max_interval);
-        if interval.0 > interval.1 {
-            return Err(OfferError::Intervals { least: interval.0, most: interval.1 }.into());
-        }
-        if interval.0 == Seconds(0) {
-            return Err(OfferError::NoInterval.into());
-        }
-        let value = market.token.parse(&self.settle_value);
         Ok(Offer {
             prices: self.profile(market)?.prices,
             capacity: Resources {
@@ -65,15 +65,33 @@ impl Offered {
                 network_out: network.unwrap_or(machine.network_out),
                 accelerator: 0,
             },
-            interval,
+            interval: self.intervals(market)?,
             notice: self.min_notice,
             image_size: self.max_image.0,
-            settle: SettlePolicy {
-                value: value.context("--settle-value cannot be used")?,
-                age: self.settle_age.unwrap_or(age),
-            },
+            settle: self.settle_policy(market)?,
             grace: self.grace,
             silence: self.silence,
+        })
+    }
+
+    /// The shortest and the longest metering interval.
+    fn intervals(&self, market: &Market) -> Result<(Seconds, Seconds), OfferError> {
+        let (usual, _) = usual(market);
+        let (least, most) = (self.min_interval.unwrap_or(usual), self.max_interval);
+        if least > most {
+            return Err(OfferError::Intervals { least, most });
+        }
+        if least == Seconds(0) {
+            return Err(OfferError::NoInterval);
+        }
+        Ok((least, most))
+    }
+
+    fn settle_policy(&self, market: &Market) -> anyhow::Result<SettlePolicy> {
+        let value = market.token.parse(&self.settle_value);
+        Ok(SettlePolicy {
+            value: value.context("--settle-value cannot be used")?,
+            age: self.settle_age.unwrap_or(usual(market).1),
         })
     }
 }

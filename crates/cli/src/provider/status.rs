@@ -2,7 +2,9 @@
 
 use alloy_primitives::Address;
 use roadstead_journal::{FolderError, StateFolder};
-use roadstead_provider::{HostedJob, ProviderStatus, RegistryStatus, status, wire_status};
+use roadstead_provider::{
+    ChainStatus, HostedJob, ProviderStatus, RegistryStatus, status, wire_status,
+};
 use roadstead_types::{Market, Token, TokenAmount};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,7 @@ use super::{engine, own_market, wallet};
 use crate::{
     context::Context,
     control::{self, ControlError},
+    failure::plain,
     home::Role,
     table::{facts, rows, short, span},
 };
@@ -73,7 +76,7 @@ async fn ask(context: &Context) -> Result<Option<Answer>, ControlError> {
 async fn read(folder: &StateFolder, market: Market) -> anyhow::Result<ProviderStatus> {
     let account = wallet::address(folder, None)?;
     let engine = match engine::remembered(folder)? {
-        Some(choice) => Some(engine::open(folder, choice).await?),
+        Some(place) => Some(engine::open(folder, &place).await?),
         None => None,
     };
     let ports = wire_status(market, account, folder, engine).await?;
@@ -82,29 +85,39 @@ async fn read(folder: &StateFolder, market: Market) -> anyhow::Result<ProviderSt
 
 fn described(report: &Report, token: &Token) -> String {
     let Report { daemon, status } = report;
-    let registry = match &status.registry {
-        RegistryStatus::Absent => "not registered".to_owned(),
-        RegistryStatus::Unusable => "registered, with an endpoint that makes no sense".to_owned(),
-        RegistryStatus::Registered { endpoint, .. } => format!("registered at {endpoint}"),
-    };
     let daemon = match daemon {
         Some(Daemon { pid, engine, .. }) => format!("runs as process {pid}, engine `{engine}`"),
         None => "does not run; `roadstead provider run` starts it".to_owned(),
     };
-    let table = facts([
-        ("account", status.account.to_string()),
-        ("ether", ether(status.wei)),
-        ("in its wallet", token.format(status.wallet)),
-        ("free in the escrow", token.format(status.escrow)),
-        ("registry", registry),
-        ("daemon", daemon),
-    ]);
+    let mut known = vec![("account", status.account.to_string())];
+    if let Some(chain) = &status.chain {
+        known.extend(on_chain(chain, token));
+    }
+    if let Some(error) = &status.chain_error {
+        known.push(("chain", format!("it says nothing: {}", plain(error))));
+    }
+    known.push(("daemon", daemon));
+    let table = facts(known);
     if status.jobs.is_empty() {
-        return format!("{table}\nNo job is open.");
+        return format!("{table}\nNo job is known.");
     }
     let heads = ["job", "phase", "called at", "metered", "accepted", "paid", "of", "lasts", "open"];
     let jobs = rows(heads, status.jobs.iter().map(|job| row(job, token)));
     format!("{table}\n{jobs}")
+}
+
+fn on_chain(chain: &ChainStatus, token: &Token) -> [(&'static str, String); 4] {
+    let registry = match &chain.registry {
+        RegistryStatus::Absent => "not registered".to_owned(),
+        RegistryStatus::Unusable => "registered, with an endpoint that makes no sense".to_owned(),
+        RegistryStatus::Registered { endpoint, .. } => format!("registered at {endpoint}"),
+    };
+    [
+        ("ether", ether(chain.wei)),
+        ("in its wallet", token.format(chain.wallet)),
+        ("free in the escrow", token.format(chain.escrow)),
+        ("registry", registry),
+    ]
 }
 
 fn ether(wei: u128) -> String {

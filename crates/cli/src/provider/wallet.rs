@@ -1,18 +1,32 @@
 //! The account of a provider in its folder. Its key is written once and never replaced.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use alloy_primitives::Address;
 use anyhow::Context;
 use roadstead_chain::Wallet;
 use roadstead_journal::StateFolder;
+use zeroize::Zeroizing;
 
 use super::{ProviderError, read_text};
-use crate::{account, arguments::Account};
+use crate::{
+    account::{self, AccountError},
+    arguments::Account,
+    file,
+};
 
 const KEY: &str = "wallet.key";
 const KEYSTORE: &str = "wallet.json";
 const ADDRESS: &str = "account";
+
+/// How the names of keys begin that were moved aside.
+const ASIDE: &str = "wallet-";
+
+/// The most bytes of a keystore.
+const MAX_KEYSTORE: u64 = 64 << 10;
 
 /// Where the account came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,37 +39,68 @@ pub(super) enum Origin {
     Made,
 }
 
-/// Takes in the account that is named, or makes one where none is named and none is there. Another one than the one that
+/// The account that was named, read to its end before anything is written.
+pub(super) struct Given {
+    /// `None` where none was named.
+    wallet: Option<Wallet>,
+    /// The keystore that it came from.
+    keystore: Option<Zeroizing<String>>,
+    password_file: Option<PathBuf>,
+}
+
+impl Given {
+    /// Reads the file that was named, once; asks for the password of a keystore where no file holds it.
+    pub(super) fn read(account: &Account) -> anyhow::Result<Self> {
+        let password_file = account.password_file.clone();
+        let (wallet, keystore) = match &account.keystore {
+            _ if !account.is_named() => (None, None),
+            Some(path) if account.key_file.is_none() => {
+                let json = file::read_text(path, MAX_KEYSTORE)
+                    .with_context(|| format!("the keystore {} cannot be read", path.display()))?;
+                (Some(open_copy(&json, path, password_file.clone())?), Some(json))
+            }
+            _ => (Some(account.wallet()?), None),
+        };
+        Ok(Self { wallet, keystore, password_file })
+    }
+}
+
+/// Opens what was read of the keystore at `path`, and not what may be there by now. The question for the password
+/// shows a copy of the same name.
+fn open_copy(json: &str, path: &Path, password_file: Option<PathBuf>) -> anyhow::Result<Wallet> {
+    let folder = tempfile::tempdir().context("the keystore cannot be copied")?;
+    let name = path.file_name().unwrap_or("keystore".as_ref());
+    let copy = folder.path().join(name);
+    fs::write(&copy, json).context("the keystore cannot be copied")?;
+    let copied = Account { key_file: None, keystore: Some(copy), password_file };
+    copied.wallet().map_err(|error| match error {
+        AccountError::Keystore { source, .. } => {
+            AccountError::Keystore { path: path.to_owned(), source }.into()
+        }
+        error => error.into(),
+    })
+}
+
+/// Takes in the account that was named, or makes one where none was named and none is there. Another one than the one that
 /// is there is refused.
-pub(super) fn take_in(folder: &StateFolder, given: &Account) -> anyhow::Result<(Address, Origin)> {
+pub(super) fn take_in(folder: &StateFolder, given: &Given) -> anyhow::Result<(Address, Origin)> {
     if is_there(folder) {
         let found = address(folder, given.password_file.clone())?;
-        if given.is_named() {
-            let given = given.wallet()?.address();
-            if given != found {
-                let path = folder.path().to_owned();
-                return Err(ProviderError::OtherAccount { path, found, given }.into());
-            }
+        let given = given.wallet.as_ref().map_or(found, Wallet::address);
+        if given != found {
+            let path = folder.path().to_owned();
+            return Err(ProviderError::OtherAccount { path, found, given }.into());
         }
         return Ok((found, Origin::Found));
     }
-    if let Some(path) = given.keystore.as_ref().filter(|path| !path.is_file()) {
-        return Err(ProviderError::NoFile { path: path.clone() }.into());
-    }
-    let (wallet, origin) = match given.is_named() {
-        true => (given.wallet()?, Origin::Imported),
-        false => (Wallet::random(), Origin::Made),
+    let (wallet, origin) = match &given.wallet {
+        Some(wallet) => (wallet.clone(), Origin::Imported),
+        None => (Wallet::random(), Origin::Made),
     };
     match &given.keystore {
-        Some(path) => {
-            let json = fs::read(path);
-            let json = json.with_context(|| format!("{} cannot be read", path.display()))?;
-            folder.write_secret(KEYSTORE, &json)?;
-        }
-        None => {
-            folder.write_secret(KEY, wallet.to_hex().as_bytes())?;
-        }
-    }
+        Some(json) => folder.write_secret(KEYSTORE, json.as_bytes())?,
+        None => folder.write_secret(KEY, wallet.to_hex().as_bytes())?,
+    };
     folder.write(ADDRESS, wallet.address().to_string().as_bytes())?;
     Ok((wallet.address(), origin))
 }
@@ -109,8 +154,8 @@ pub(super) fn set_aside(folder: &StateFolder) -> anyhow::Result<Option<PathBuf>>
                 None => "unknown".to_owned(),
             };
             let named = |number: u32| match number {
-                0 => folder.path().join(format!("wallet-{address}.{extension}")),
-                _ => folder.path().join(format!("wallet-{address}-{number}.{extension}")),
+                0 => folder.path().join(format!("{ASIDE}{address}.{extension}")),
+                _ => folder.path().join(format!("{ASIDE}{address}-{number}.{extension}")),
             };
             let free = (0..).map(named).find(|path| !path.exists());
             let free = free.context("there is no free name for the wallet")?;
@@ -123,12 +168,64 @@ pub(super) fn set_aside(folder: &StateFolder) -> anyhow::Result<Option<PathBuf>>
     Ok(aside)
 }
 
+/// The keys that were moved aside.
+pub(super) fn all_set_aside(folder: &StateFolder) -> io::Result<Vec<PathBuf>> {
+    let is_aside = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(ASIDE))
+    };
+    let files = fs::read_dir(folder.path())?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = files.collect::<io::Result<Vec<_>>>()?;
+    files.retain(is_aside);
+    files.sort();
+    Ok(files)
+}
+
+/// The command that takes in an account which was moved aside.
+pub(super) fn way_back(wallet: &Path) -> String {
+    let flag = match wallet.extension() {
+        Some(extension) if extension == "json" => "--keystore",
+        _ => "--key-file",
+    };
+    format!("roadstead provider init {flag} {}", wallet.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn named(key_file: Option<PathBuf>) -> Account {
-        Account { key_file, keystore: None, password_file: None }
+    fn named(key_file: Option<PathBuf>) -> Given {
+        let account = Account { key_file, keystore: None, password_file: None };
+        Given::read(&account).unwrap()
+    }
+
+    #[test]
+    fn a_keystore_is_kept_as_it_was_read() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(home.path().join("provider")).unwrap();
+        let secrets = StateFolder::open(home.path().join("secrets")).unwrap();
+        let wallet = Wallet::random();
+        let json = wallet.to_keystore("open sesame");
+        let keystore = secrets.write_secret("keystore.json", &json).unwrap();
+        let password_file = Some(secrets.write_secret("password", b"open sesame").unwrap());
+        let account = |keystore: &Path| Account {
+            key_file: None,
+            keystore: Some(keystore.to_owned()),
+            password_file: password_file.clone(),
+        };
+        let given = Given::read(&account(&keystore)).unwrap();
+        // What comes to be there afterwards is not taken for what was opened.
+        fs::write(&keystore, vec![b' '; 65_537]).unwrap();
+        assert_eq!(take_in(&folder, &given).unwrap(), (wallet.address(), Origin::Imported));
+        assert_eq!(fs::read(folder.path().join(KEYSTORE)).unwrap(), json);
+
+        let too_large = Given::read(&account(&keystore)).err().unwrap();
+        assert!(
+            crate::failure::with_causes(too_large.as_ref()).contains("larger than 65536 bytes")
+        );
+        fs::write(&keystore, "{}").unwrap();
+        let damaged = Given::read(&account(&keystore)).err().unwrap().to_string();
+        assert!(damaged.contains(&keystore.display().to_string()), "{damaged}");
     }
 
     #[test]
@@ -145,7 +242,10 @@ mod tests {
         assert!(matches!(refused.downcast_ref(), Some(ProviderError::OtherAccount { .. })));
         assert_eq!(load(&folder, None).unwrap().address(), made);
 
+        assert!(all_set_aside(&folder).unwrap().is_empty());
         let aside = set_aside(&folder).unwrap().unwrap();
+        assert_eq!(all_set_aside(&folder).unwrap(), std::slice::from_ref(&aside));
+        assert!(way_back(&aside).ends_with(&format!("--key-file {}", aside.display())));
         assert_eq!(account::from_file(&aside).unwrap().address(), made);
         assert_eq!(set_aside(&folder).unwrap(), None);
         let taken = take_in(&folder, &named(Some(file))).unwrap();

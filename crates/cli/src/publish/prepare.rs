@@ -1,9 +1,7 @@
 //! Everything before the transaction.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,11 +9,12 @@ use alloy_primitives::Address;
 use anyhow::Context as _;
 use roadstead_core::{cost_of, rate_per_hour};
 use roadstead_publisher::{
-    CastKey, Deal, Publication, Purse, SealedImage, cast_lines, find_publication, provider_key,
-    provider_profile, providers, publish, seal,
+    CastKey, Deal, Publication, Purse, SealedImage, Wish, cast_lines, find_live, find_publication,
+    provider_key, provider_profile, providers, publish, seal,
 };
 use roadstead_types::{JobId, JobPlan, Market, Resources, Seconds, TokenAmount, content};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::Manifest;
 use crate::{
@@ -59,13 +58,40 @@ pub(super) struct Job {
 /// Seals the images and the bundle, unless the same was done before.
 pub(super) async fn prepare(
     command: &arguments::Publish,
-    (workload, folder): Manifest,
+    (workload, folder): &Manifest,
     market: &Market,
     publisher: &Publisher,
     agent: &About,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
     let Publisher { ports, keys, .. } = publisher;
+    progress.wait_for("sealing the image");
+    let told = |sealing: roadstead_image::SealProgress| {
+        let percent = sealing.read.saturating_mul(100) / sealing.size.max(1);
+        progress.wait_for(format!("sealing the image, {percent} %"));
+    };
+    let sealed = seal(ports, keys, workload.clone(), folder, told).await?;
+    for image in &sealed.images {
+        let (root, new, all) = (image.root, image.new_blocks, image.blocks);
+        progress.line(format!("Sealed image {root}: {new} of {all} blocks are new."));
+    }
+    let start_fee = market.token.parse(&command.start_fee)?;
+    let (local, other) = INTERVALS;
+    let usual = if market.devnet { local } else { other };
+    let wish = Wish {
+        provider: command.provider,
+        signer: command.signer.filter(|_| command.prepare).unwrap_or(agent.signer),
+        interval: command.interval.unwrap_or(usual),
+        start_fee,
+        notice: command.notice,
+        window: Seconds(0),
+    };
+    // Before any provider is asked: it may be away, or no longer the only one.
+    if !command.new
+        && let Some(plan) = find_live(ports, keys, &sealed, &wish).await?
+    {
+        return Ok(Job { plan, standing: Standing::Live, images: sealed.images });
+    }
     let provider = match command.provider {
         Some(provider) => provider,
         None => only_provider(publisher, progress).await?,
@@ -73,34 +99,24 @@ pub(super) async fn prepare(
     progress.wait_for("asking the provider for its prices");
     let key = provider_key(ports, provider).await?;
     let prices = provider_profile(ports, provider).await?.prices;
-    progress.wait_for("sealing the image");
-    let told = |sealing: roadstead_image::SealProgress| {
-        let percent = sealing.read.saturating_mul(100) / sealing.size.max(1);
-        progress.wait_for(format!("sealing the image, {percent} %"));
-    };
-    let sealed = seal(ports, keys, workload, &folder, told).await?;
-    for image in &sealed.images {
-        let (root, new, all) = (image.root, image.new_blocks, image.blocks);
-        progress.line(format!("Sealed image {root}: {new} of {all} blocks are new."));
-    }
-    let start_fee = market.token.parse(&command.start_fee)?;
     let deposit = match &command.deposit {
         Some(amount) => market.token.parse(amount)?,
         None => lasting(&sealed.workload.reservation, &prices, start_fee)?,
     };
-    let (local, other) = INTERVALS;
-    let usual = if market.devnet { local } else { other };
+    let Wish { signer, interval, notice, window, .. } = wish;
+    let named = command.agent.source.clone().or_else(|| publisher.source.clone());
+    let source = named.unwrap_or_else(|| agent.source.clone());
     let deal = Deal {
         provider,
-        signer: command.signer.unwrap_or(agent.signer),
+        signer,
         deposit,
         prices,
-        interval: command.interval.unwrap_or(usual),
+        interval,
         start_fee,
-        notice: command.notice,
-        window: Seconds(0),
+        notice,
+        window,
         salt: 0,
-        source: publisher.source.clone().unwrap_or_else(|| agent.source.clone()),
+        source,
     };
     let found = find_publication(ports, keys, &sealed, &deal, command.new).await?;
     let (plan, standing) = match found {
@@ -170,10 +186,12 @@ pub(super) async fn print_lines(
     purse: Purse,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    let source = source_of(&command.agent)?;
-    let door = Door::find(context, market, &source).await?;
+    let door = match Door::running(context, market).await? {
+        Some(door) => door,
+        None => Door::find(context, market, &source_of(&command.agent)?).await?,
+    };
     let publisher = Publisher::open(context, market, purse, &command.store).await?;
-    let job = prepare(command, manifest, market, &publisher, door.about(), progress).await?;
+    let job = prepare(command, &manifest, market, &publisher, door.about(), progress).await?;
     let Job { plan, standing, images } = job;
     let (job, terms) = (plan.key.job, &plan.terms);
     let is_adopted = terms.signer == door.about().signer;
@@ -185,7 +203,8 @@ pub(super) async fn print_lines(
         None => context.home.role_path(Role::Publisher).join(format!("{job}.plan.json")),
     };
     write_plan(&path, &plan)?;
-    let lines = cast_lines(&plan, market, &CastKey::Variable)?;
+    let key = if command.key_variable { CastKey::Variable } else { CastKey::Prompt };
+    let lines = cast_lines(&plan, market, &key)?;
     progress.finish();
     if standing == Standing::Live {
         progress.line(format!("Job {job} is open already; another one takes --new."));
@@ -197,7 +216,13 @@ pub(super) async fn print_lines(
             terms.signer
         ));
     }
-    progress.line("These lines open the job; cast finds the key in PUBLISHER_KEY:");
+    progress.line(match key {
+        CastKey::Variable => {
+            "These lines open the job. Cast takes the key from PUBLISHER_KEY, and whoever may look at processes of this \
+             user can read it while cast runs:"
+        }
+        _ => "These lines open the job. Cast asks for the key:",
+    });
     let report = Lines {
         job,
         plan: path,
@@ -213,11 +238,22 @@ pub(super) async fn print_lines(
     context.print(&report, || report.lines.join("\n"))
 }
 
-/// The plan holds no secret, but what is rented at which price is nobody else's business.
+/// The plan holds no secret, but what is rented at which price is nobody else's business. A file that is no plan is left
+/// as it is.
 fn write_plan(path: &Path, plan: &JobPlan) -> anyhow::Result<()> {
     let failed = || format!("the prepared job cannot be written to {}", path.display());
-    let text = serde_json::to_string_pretty(plan).with_context(failed)?;
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    let is_plan = |text: &str| serde_json::from_str::<JobPlan>(text).is_ok();
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Ok(text) if is_plan(&text) => {}
+        Ok(_) => return Err(anyhow::anyhow!("something else is there")).with_context(failed),
+        Err(error) => return Err(error).with_context(failed),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
     let mut file = file.with_context(failed)?;
-    file.write_all(text.as_bytes()).with_context(failed)
+    serde_json::to_writer_pretty(&mut file, plan).with_context(failed)?;
+    file.as_file().sync_all().with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
 }

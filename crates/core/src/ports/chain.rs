@@ -248,6 +248,19 @@ pub struct Mined {
     pub block: BlockRef,
 }
 
+/// A transaction of an earlier process that came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// The name of the function that it calls.
+    pub call: String,
+    /// The selector of the function and its arguments.
+    pub input: Bytes,
+    /// Its hash.
+    pub transaction: B256,
+    /// Whether it is in a block and succeeded. If not, it never will.
+    pub took_effect: bool,
+}
+
 /// Why a call did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -324,8 +337,9 @@ pub trait ChainWriter: Send + Sync {
     fn account(&self) -> Address;
 
     /// Brings to an end what an earlier process has signed: sends the same bytes again and waits until each is in a
-    /// block or never will be. To be called before anything else is sent.
-    async fn resume(&self) -> Result<(), WriteError>;
+    /// block or never will be. To be called before anything else is sent. What came to its end is told once: whoever
+    /// repeats a call that adds up has to look at it first.
+    async fn resume(&self) -> Result<Vec<Resumed>, WriteError>;
 
     /// Sends a call and waits until it is in a block.
     async fn submit(&self, call: Call) -> Result<Mined, WriteError>;

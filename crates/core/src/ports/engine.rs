@@ -133,7 +133,8 @@ pub struct Limits {
     /// MiB. Exceeding it kills a process of the instance.
     pub memory: u64,
     /// MiB that it can write to its root file system. Exceeding it is "no space left" to the instance, or its end: an
-    /// engine whose storage knows no bounds kills an instance that is seen to have written more.
+    /// engine whose storage knows no bounds kills an instance that is seen to have written more. Such an engine counts
+    /// what files hold, not folders nor the number of files.
     pub storage: u64,
     /// Processes and threads.
     pub pids: u32,

@@ -6,8 +6,9 @@ use reqwest::{Client, redirect::Policy};
 use serde::Serialize;
 use tokio::time::sleep;
 
-/// A service whose program has only just been started may not listen yet.
-const RETRY: Duration = Duration::from_millis(50);
+/// A service whose program has only just been started may not listen yet: the first pause before it is called again, and
+/// the longest, up to which they double.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// For one attempt.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +33,14 @@ pub struct CallError(#[from] reqwest::Error);
 /// Asks for `/` until something is answered. The caller limits how long.
 pub async fn call(url: &str) -> Result<Answer, CallError> {
     let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT).build()?;
+    let (mut pause, longest) = PAUSES;
     let mut response = loop {
         match client.get(url).send().await {
             Ok(response) => break response,
-            Err(error) if error.is_connect() || error.is_request() => sleep(RETRY).await,
+            Err(error) if error.is_connect() || error.is_request() => {
+                sleep(pause).await;
+                pause = pause.saturating_mul(2).min(longest);
+            }
             Err(error) => return Err(error.into()),
         }
     };

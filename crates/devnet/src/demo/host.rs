@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roadstead_core::{
-    Offer, SettlePolicy,
-    ports::{Engine, EngineError},
-};
+use roadstead_core::{Offer, SettlePolicy, ports::Engine};
 use roadstead_journal::StateFolder;
 use roadstead_net::JobServer;
-use roadstead_provider::{Daemon, DaemonError, Keys, Ports, ProviderEvent, register, wire};
+use roadstead_provider::{
+    Daemon, DaemonError, Keys, Ports, ProviderEvent, clear_engine, register, wire,
+};
 use roadstead_types::{PROFILE_VERSION, Profile, Resources, Seconds, TokenAmount};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -102,24 +101,15 @@ impl Host {
         self.server.shutdown().await;
         self.stop.cancel();
         let ended = self.daemon.await;
-        let removed = remove_all(&*self.ports.engine).await;
+        // The engine is the demonstration's own, and need not keep in our folder what it runs.
+        let removed = clear_engine(&self.ports.engine, |_| {}).await;
         match ended {
             Ok(ended) => ended?,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         }
-        Ok(removed?)
+        removed?;
+        Ok(())
     }
-}
-
-/// The engine is the demonstration's own, so whatever it runs and keeps may go. It need not keep it in our folder.
-async fn remove_all(engine: &dyn Engine) -> Result<(), EngineError> {
-    for instance in engine.instances().await? {
-        engine.remove(&instance).await?;
-    }
-    for image in engine.images().await? {
-        engine.remove_image(&image).await?;
-    }
-    Ok(())
 }
 
 /// What the provider offers. A small machine costs a few test dollars an hour, a hundred times of what it is worth, so

@@ -309,6 +309,18 @@ async fn plans_are_read_back_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_plan_that_is_kept_stays() {
+    let role = Role::new();
+    let mut changed = plan(2);
+    changed.deposit = TokenAmount::MAX;
+    for (offered, is_kept) in [(plan(2), true), (changed, false), (plan(1), true), (plan(2), true)]
+    {
+        assert_eq!(role.open().keep_plan(&offered).await.unwrap(), is_kept);
+    }
+    assert_eq!(role.open().plans().await.unwrap(), [plan(1), plan(2)]);
+}
+
+#[tokio::test]
 async fn an_order_is_taken_once() {
     let role = Role::new();
     let id = B256::repeat_byte(5);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roadstead_core::protocol::{Denial, JobSync, RefusalCode, Request};
 use roadstead_publisher::{AdoptError, AgentEvent, adopt};
-use roadstead_types::Domain;
+use roadstead_types::{Domain, JobPlan, Resources};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -113,6 +113,42 @@ async fn a_job_is_ignored_until_it_is_adopted() {
     adopt(&world.journal, &DOMAIN, &place.plan).await.unwrap();
     host.paid_up(place.job).await;
     agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_is_known_is_replaced_by_no_other() {
+    let mut world = World::new().await;
+    let place = world.job(1_000).await;
+    adopt(&world.journal, &DOMAIN, &place.plan).await.unwrap();
+    let mut cheaper = place.plan.clone();
+    cheaper.tariff.prices = Resources::default();
+    let moved = JobPlan { source: "http://elsewhere".into(), ..place.plan.clone() };
+    for other in [cheaper, moved] {
+        let refused = adopt(&world.journal, &DOMAIN, &other).await;
+        assert!(matches!(refused, Err(AdoptError::Known { .. })), "{refused:?}");
+    }
+    assert_eq!(world.journal.plans().await.unwrap(), [place.plan]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_its_terms_do_not_cover_is_refused() {
+    let mut world = World::new().await;
+    let host = world.host();
+    let plan = world.unknown_job(&host, 1_000).plan;
+    let mut dear = plan.clone();
+    dear.tariff.prices.cpu = u128::MAX;
+    let mut dearer = plan.clone();
+    dearer.tariff.reservation.cpu += 1_000_000;
+    for dear in [dear, dearer] {
+        let refused = adopt(&world.journal, &DOMAIN, &dear).await;
+        assert!(matches!(refused, Err(AdoptError::TooDear { .. })), "{refused:?}");
+    }
+    for source in ["x".repeat(257), "http://a\u{1b}[2J".into()] {
+        let refused = adopt(&world.journal, &DOMAIN, &JobPlan { source, ..plan.clone() }).await;
+        assert!(matches!(refused, Err(AdoptError::Source { .. })), "{refused:?}");
+    }
+    assert_eq!(world.journal.plans().await.unwrap(), []);
+    adopt(&world.journal, &DOMAIN, &JobPlan { source: "x".repeat(256), ..plan }).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

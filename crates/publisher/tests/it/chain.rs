@@ -12,7 +12,7 @@ use roadstead_core::{
     BlockRef, Cursor, EventBatch, JobEvent, Located, Opening,
     ports::{
         Call, ChainError, ChainEvents, ChainReader, ChainWriter, EventFilter, Head, Mined, Party,
-        RegistryEntry, WriteError,
+        RegistryEntry, Resumed, WriteError,
     },
 };
 use roadstead_types::{Domain, Job, JobId, JobStatus, Terms, Timestamp, TokenAmount};
@@ -314,8 +314,8 @@ impl ChainWriter for FakeAccount {
         self.account
     }
 
-    async fn resume(&self) -> Result<(), WriteError> {
-        Ok(())
+    async fn resume(&self) -> Result<Vec<Resumed>, WriteError> {
+        Ok(Vec::new())
     }
 
     async fn submit(&self, call: Call) -> Result<Mined, WriteError> {

@@ -1,5 +1,7 @@
 //! Adding to a deposit.
 
+use alloy_primitives::{B256, U256, keccak256};
+use roadstead_core::ports::Resumed;
 use roadstead_publisher::{TopUpError, top_up};
 use roadstead_types::JobId;
 
@@ -57,4 +59,34 @@ async fn what_is_added_at_once_does_not_share_an_allowance() {
     );
     assert_eq!((one.unwrap().deposit, other.unwrap().deposit), (amount(1_300), amount(1_400)));
     assert_eq!(world.chain.calls(), ["approve", "topUp", "approve", "topUp"]);
+}
+
+/// A top-up that an earlier process signed.
+fn resumed(job: JobId, units: u64, took_effect: bool) -> Resumed {
+    let selector = &keccak256("topUp(bytes32,uint96)")[..4];
+    let input = [selector, job.0.as_slice(), &U256::from(units).to_be_bytes::<32>()].concat();
+    let transaction = B256::with_last_byte(u8::try_from(units).unwrap());
+    Resumed { call: "topUp".into(), input: input.into(), transaction, took_effect }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_added_is_told_once_and_nothing_is_added() {
+    let mut world = World::new().await;
+    let (place, other) = (world.job(1_000).await, world.job(1_000).await);
+    world.chain.set_tokens(amount(500));
+    let ports = world.publisher();
+    let earlier =
+        [resumed(other.job, 9, true), resumed(place.job, 8, false), resumed(place.job, 7, true)];
+    ports.resumed.lock().unwrap().extend(earlier);
+    let told = top_up(&ports, place.job, amount(200)).await.unwrap();
+    assert_eq!((told.resumed, told.added, told.deposit), (true, amount(7), amount(1_000)));
+    assert_eq!(told.transaction, B256::with_last_byte(7));
+    assert!(world.chain.calls().is_empty());
+
+    let added = top_up(&ports, place.job, amount(200)).await.unwrap();
+    assert_eq!((added.resumed, added.added, added.deposit), (false, amount(200), amount(1_200)));
+    // It is told where there is nothing to add to any more, too.
+    world.chain.close(other.job, amount(0));
+    let told = top_up(&ports, other.job, amount(200)).await.unwrap();
+    assert_eq!((told.resumed, told.added), (true, amount(9)));
 }

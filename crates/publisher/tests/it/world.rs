@@ -212,6 +212,7 @@ impl World {
             domain: DOMAIN,
             from_block: 0,
             opening: Arc::default(),
+            resumed: Arc::default(),
         }
     }
 

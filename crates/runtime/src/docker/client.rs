@@ -1,6 +1,6 @@
 //! What is asked of Docker's daemon, and how its answers are read. Any field of an answer may be missing.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, env, io, net::IpAddr, time::Duration};
 
 use bollard::{
     Docker,
@@ -19,15 +19,29 @@ use roadstead_core::{
     with_causes,
 };
 use roadstead_types::InstanceId;
+use tokio::time::{sleep, timeout};
 
+use super::answers::{docker_failed, is_absent, is_going, said, status};
 use crate::work::engine_failed;
 
 /// Labels of whatever an engine makes: its own name, and the instance's id.
 pub(super) const ENGINE_LABEL: &str = "roadstead.engine";
 pub(super) const INSTANCE_LABEL: &str = "roadstead.instance";
 
-/// The most characters of what Docker says that an error repeats.
-const MAX_SAID: usize = 2_000;
+/// Where Docker's daemon listens unless it is told otherwise.
+const USUAL_HOST: &str = "unix:///var/run/docker.sock";
+
+/// How long the daemon may take to say what it is.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// How long it may take for all of an answer that comes in pieces.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How long it may take to do with a container what it has begun to do.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// What to do where Docker is not there.
 const HOW_TO_REACH: &str = "start Docker's daemon on this machine and let this user use its socket, or name \
@@ -44,7 +58,7 @@ pub(super) struct Client {
 /// Where a container stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    Live { paused: bool, address: Option<IpAddr>, written: Option<u64> },
+    Live { paused: bool, address: Option<IpAddr> },
     Ended { status: Option<i32>, out_of_memory: Option<bool> },
 }
 
@@ -54,18 +68,30 @@ pub(super) struct Labelled {
     pub(super) instance: Option<InstanceId>,
 }
 
-/// Connects to the daemon at `host`, or where the environment says, and finds that it can do what is needed.
-pub(super) async fn connect(host: Option<&str>) -> Result<(Docker, SystemInfo), EngineError> {
-    let docker = match host {
-        Some(host) => Docker::connect_with_host(host),
-        None => Docker::connect_with_defaults(),
+/// The daemon that the environment names, else the one at Docker's usual socket.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is Docker's setting, and all its clients find it there"
+)]
+pub(super) fn usual_host() -> String {
+    let named = env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    named.unwrap_or_else(|| USUAL_HOST.to_owned())
+}
+
+/// Connects to the daemon at `host`, and finds that it can do what is needed.
+pub(super) async fn connect(host: &str) -> Result<(Docker, SystemInfo), EngineError> {
+    if !is_here(host) {
+        let reason = format!("{host} is no address of this machine, which alone calls containers");
+        return Err(EngineError::Unusable { reason: format!("{reason}: {HOW_TO_REACH}") });
+    }
+    let connect = async {
+        let docker = Docker::connect_with_host(host)?.negotiate_version().await?;
+        let info = docker.info().await?;
+        Ok((docker, info))
     };
-    let docker = match docker {
-        Ok(docker) => docker.negotiate_version().await,
-        Err(error) => Err(error),
-    };
-    let docker = docker.map_err(unreachable)?;
-    let info = docker.info().await.map_err(unreachable)?;
+    let connected = timeout(CONNECT_TIME, connect).await;
+    let (docker, info) =
+        connected.unwrap_or(Err(Error::RequestTimeoutError)).map_err(unreachable)?;
     let options = info.security_options.as_deref().unwrap_or_default();
     let has = |wanted: &str| options.iter().any(|option| option.split(',').any(|o| o == wanted));
     let reason = if info.os_type.as_deref() != Some("linux") {
@@ -78,6 +104,20 @@ pub(super) async fn connect(host: Option<&str>) -> Result<(Docker, SystemInfo), 
         return Ok((docker, info));
     };
     Err(EngineError::Unusable { reason: reason.to_owned() })
+}
+
+/// Whether an address leads nowhere else, as far as it can be understood at all.
+fn is_here(host: &str) -> bool {
+    let Some(rest) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) else {
+        return true;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !authority.contains('@') && (is_loopback || name == "localhost")
 }
 
 fn unreachable(error: Error) -> EngineError {
@@ -114,7 +154,7 @@ impl Client {
         let filters = Some(self.filters(instance));
         let options = ListContainersOptions { all: true, filters, ..Default::default() };
         let found = self.docker.list_containers(Some(options)).await;
-        let found = found.map_err(engine_failed("listing the containers"))?;
+        let found = found.map_err(docker_failed("listing the containers"))?;
         let labelled = found.into_iter().filter_map(|one| labelled(one.id, one.labels.as_ref()));
         Ok(labelled.collect())
     }
@@ -126,7 +166,7 @@ impl Client {
     ) -> Result<Vec<Labelled>, EngineError> {
         let options = ListNetworksOptions { filters: Some(self.filters(instance)) };
         let found = self.docker.list_networks(Some(options)).await;
-        let found = found.map_err(engine_failed("listing the networks"))?;
+        let found = found.map_err(docker_failed("listing the networks"))?;
         let labelled = found.into_iter().filter_map(|one| labelled(one.id, one.labels.as_ref()));
         Ok(labelled.collect())
     }
@@ -145,20 +185,20 @@ impl Client {
             ..Default::default()
         };
         let made = self.docker.create_network(request).await.map_err(|error| {
-            let source: Box<dyn std::error::Error + Send + Sync> = match said(&error) {
-                Some(said) if said.contains("address pool") => {
-                    format!("{said}: widen default-address-pools in Docker's daemon.json").into()
-                }
-                _ => error.into(),
-            };
-            EngineError::Failed { operation: "making a network", source }
+            let operation = "making a network";
+            match said(&error) {
+                Some(said) if said.contains("address pool") => engine_failed(operation)(
+                    "Docker has no room for more networks: widen default-address-pools in its daemon.json",
+                ),
+                _ => docker_failed(operation)(error),
+            }
         });
         Ok(made?.id)
     }
 
     pub(super) async fn remove_network(&self, network: &str) -> Result<(), EngineError> {
         match self.docker.remove_network(network).await {
-            Err(error) if !is_absent(&error) => Err(engine_failed("removing a network")(error)),
+            Err(error) if !is_absent(&error) => Err(docker_failed("removing a network")(error)),
             _ => Ok(()),
         }
     }
@@ -173,31 +213,25 @@ impl Client {
         Ok(self.docker.create_container(Some(options), body).await?.id)
     }
 
-    pub(super) async fn start(&self, container: &str) -> Result<(), EngineError> {
-        match self.docker.start_container(container, None).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                Err(refusal(&error).unwrap_or_else(|| engine_failed("starting a container")(error)))
-            }
-        }
+    pub(super) async fn start(&self, container: &str) -> Result<(), Error> {
+        self.docker.start_container(container, None).await
     }
 
-    /// Where a container stands, and what it has written where that is asked for. One that is gone has ended.
-    pub(super) async fn look(&self, container: &str, size: bool) -> Result<Standing, EngineError> {
-        let options = InspectContainerOptions { size };
+    /// Where a container stands. One that is gone has ended.
+    pub(super) async fn look(&self, container: &str) -> Result<Standing, EngineError> {
+        let options = InspectContainerOptions { size: false };
         let found = match self.docker.inspect_container(container, Some(options)).await {
             Err(error) if is_absent(&error) => {
                 return Ok(Standing::Ended { status: None, out_of_memory: None });
             }
-            found => found.map_err(engine_failed("looking at a container"))?,
+            found => found.map_err(docker_failed("looking at a container"))?,
         };
         let state = found.state.unwrap_or_default();
         if state.running == Some(true) {
             let networks = found.network_settings.and_then(|settings| settings.networks);
             let mut networks = networks.unwrap_or_default().into_values();
             let address = networks.find_map(|network| network.ip_address?.parse().ok());
-            let written = found.size_rw.and_then(|size| size.try_into().ok());
-            return Ok(Standing::Live { paused: state.paused == Some(true), address, written });
+            return Ok(Standing::Live { paused: state.paused == Some(true), address });
         }
         let was_started = state.status != Some(ContainerStateStatusEnum::CREATED);
         let status = state.exit_code.filter(|_| was_started).and_then(|code| code.try_into().ok());
@@ -206,12 +240,24 @@ impl Client {
         Ok(Standing::Ended { status, out_of_memory })
     }
 
+    /// How many bytes a container has written, as far as Docker says. Takes as long as it has files.
+    pub(super) async fn written(&self, container: &str) -> Result<Option<u64>, EngineError> {
+        let options = InspectContainerOptions { size: true };
+        match self.docker.inspect_container(container, Some(options)).await {
+            Err(error) if is_absent(&error) => Ok(None),
+            found => {
+                let found = found.map_err(docker_failed("looking through a container"))?;
+                Ok(found.size_rw.and_then(|size| size.try_into().ok()))
+            }
+        }
+    }
+
     /// Sends a signal. Not an error where the container has ended.
     pub(super) async fn kill(&self, container: &str, signal: i32) -> Result<(), EngineError> {
         let options = KillContainerOptions { signal: signal.to_string() };
         match self.docker.kill_container(container, Some(options)).await {
             Err(error) if !is_absent(&error) && status(&error) != Some(409) => {
-                Err(engine_failed("stopping a container")(error))
+                Err(docker_failed("stopping a container")(error))
             }
             _ => Ok(()),
         }
@@ -226,21 +272,36 @@ impl Client {
         };
         match done {
             Ok(()) => Ok(()),
-            Err(error) => match self.look(container, false).await? {
+            Err(error) => match self.look(container).await? {
                 Standing::Live { paused: is, .. } if is != paused => {
-                    Err(engine_failed("freezing a container")(error))
+                    Err(docker_failed("freezing a container")(error))
                 }
                 _ => Ok(()),
             },
         }
     }
 
-    /// Kills and removes a container with what it wrote. Not an error where there is none.
+    /// Kills and removes a container with what it wrote, and waits until it is gone. Not an error where there is none.
     pub(super) async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptions { v: true, force: true, ..Default::default() };
         match self.docker.remove_container(container, Some(options)).await {
-            Err(error) if !is_absent(&error) => Err(engine_failed("removing a container")(error)),
-            _ => Ok(()),
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) if is_going(&error) => {
+                let gone = timeout(PATIENCE, self.gone(container)).await;
+                gone.unwrap_or_else(|_| Err(took_too_long("waiting until a container is gone")))
+            }
+            removed => removed.map_err(docker_failed("removing a container")),
+        }
+    }
+
+    async fn gone(&self, container: &str) -> Result<(), EngineError> {
+        let options = InspectContainerOptions { size: false };
+        loop {
+            match self.docker.inspect_container(container, Some(options.clone())).await {
+                Err(error) if status(&error) == Some(404) => return Ok(()),
+                found => found.map_err(docker_failed("looking at a container"))?,
+            };
+            sleep(POLL).await;
         }
     }
 
@@ -248,12 +309,16 @@ impl Client {
     pub(super) async fn usage(&self, container: &str) -> Result<Usage, EngineError> {
         let options = StatsOptions { stream: false, one_shot: true };
         let mut stats = self.docker.stats(container, Some(options));
-        let read = match stats.next().await {
+        let operation = "reading what a container uses";
+        let next = timeout(BODY_TIME, stats.next()).await;
+        let read = match next.map_err(|_| took_too_long(operation))? {
             Some(Err(error)) if is_absent(&error) => return Ok(Usage::default()),
-            Some(read) => read.map_err(engine_failed("reading what a container uses"))?,
+            Some(read) => read.map_err(docker_failed(operation))?,
             None => return Ok(Usage::default()),
         };
         let cpu = read.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage);
+        // Nothing runs without it: Docker shows a zero of what it could not read, and of what has just ended.
+        let cpu = cpu.filter(|nanoseconds| *nanoseconds > 0);
         let networks: Vec<_> = read.networks.unwrap_or_default().into_values().collect();
         let sum = |bytes: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
             networks
@@ -271,15 +336,19 @@ impl Client {
 
     /// The newest output, at most `max` bytes; none of a container that is gone.
     pub(super) async fn logs(&self, container: &str, max: usize) -> Result<Bytes, EngineError> {
+        let read = timeout(BODY_TIME, self.newest_output(container, max)).await;
+        read.unwrap_or_else(|_| Err(took_too_long(READING_OUTPUT)))
+    }
+
+    async fn newest_output(&self, container: &str, max: usize) -> Result<Bytes, EngineError> {
         let options = LogsOptions { stdout: true, stderr: true, ..Default::default() };
         let mut output = self.docker.logs(container, Some(options));
         let mut newest = BytesMut::new();
         while let Some(piece) = output.next().await {
             match piece {
                 Err(error) if is_absent(&error) => break,
-                piece => newest.extend_from_slice(
-                    &piece.map_err(engine_failed("reading the output"))?.into_bytes(),
-                ),
+                piece => newest
+                    .extend_from_slice(&piece.map_err(docker_failed(READING_OUTPUT))?.into_bytes()),
             }
             if newest.len() > max.saturating_mul(2) {
                 newest = newest.split_off(newest.len() - max);
@@ -289,6 +358,8 @@ impl Client {
     }
 }
 
+const READING_OUTPUT: &str = "reading the output";
+
 /// What a shell says of a process that was killed.
 const KILLED: i32 = 137;
 
@@ -297,76 +368,37 @@ fn labelled(id: Option<String>, labels: Option<&HashMap<String, String>>) -> Opt
     Some(Labelled { id: id?, instance })
 }
 
-/// The status of an answer that is an error.
-pub(super) fn status(error: &Error) -> Option<u16> {
-    match error {
-        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-/// What an answer that is an error says.
-pub(super) fn said(error: &Error) -> Option<&str> {
-    match error {
-        Error::DockerResponseServerError { message, .. } => Some(message),
-        _ => None,
-    }
-}
-
-/// Whether what was asked about is not there, or about to go.
-pub(super) fn is_absent(error: &Error) -> bool {
-    match status(error) {
-        Some(404) => true,
-        Some(409) => said(error).is_some_and(|said| said.contains("already in progress")),
-        _ => false,
-    }
-}
-
-/// The error of a container that never starts like this; `None` where the machine may be at fault.
-pub(super) fn refusal(error: &Error) -> Option<EngineError> {
-    // What the runtime says once it is in the container, by its name for that in each version; and what Docker says of
-    // users.
-    const OF_CONTAINERS: [&str; 4] = [
-        "starting container process caused",
-        "unable to start container process",
-        "unable to find user",
-        "unable to find group",
-    ];
-    let said = said(error)?;
-    let refuses = status(error) == Some(400) || OF_CONTAINERS.iter().any(|of| said.contains(of));
-    refuses.then(|| EngineError::CannotStart { reason: said.chars().take(MAX_SAID).collect() })
+pub(super) fn took_too_long(operation: &'static str) -> EngineError {
+    engine_failed(operation)(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status_code: u16, message: &str) -> Error {
-        Error::DockerResponseServerError { status_code, message: message.to_owned() }
-    }
-
     #[test]
-    fn what_a_container_is_at_fault_for_is_told_from_what_the_machine_is() {
-        let reason = |error: &Error| match refusal(error) {
-            Some(EngineError::CannotStart { reason }) => Some(reason),
-            _ => None,
-        };
-        let missing = "exec: \"x\": executable file not found in $PATH: unknown";
-        assert_eq!(reason(&answer(400, missing)).unwrap(), missing);
-        assert!(reason(&answer(500, "unable to find user x: no matching entries")).is_some());
-        assert_eq!(
-            reason(&answer(500, &"unable to find user ".repeat(1_000))).unwrap().len(),
-            2_000
-        );
-        assert!(reason(&answer(500, "no space left on device")).is_none());
-        assert!(reason(&Error::RequestTimeoutError).is_none());
-    }
-
-    #[test]
-    fn what_is_going_is_gone() {
-        assert!(is_absent(&answer(404, "no such container")));
-        assert!(is_absent(&answer(409, "removal of container x is already in progress")));
-        assert!(!is_absent(&answer(409, "container x is paused")));
+    fn a_daemon_elsewhere_is_told_from_one_here() {
+        for here in [
+            "unix:///var/run/docker.sock",
+            "tcp://127.0.0.1:2375",
+            "http://127.1.2.3",
+            "tcp://[::1]:2375/",
+            "tcp://localhost:2375",
+            "ssh://refused-elsewhere",
+        ] {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in [
+            "tcp://10.0.0.1:2375",
+            "tcp://0.0.0.0:2375",
+            "http://docker.example",
+            "tcp://localhost.example:2375",
+            "tcp://127.0.0.1@docker.example",
+            "tcp://[2001:db8::1]:2375",
+            "tcp://",
+        ] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! A container as Docker is asked to make it.
 //!
-//! Everything that Docker would else take from its own settings or from the image is said.
+//! Everything that Docker would else take from the image or from its own settings is said, but for limits of processes
+//! that its settings may name beside those here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use roadstead_core::ports::{InstanceSpec, Limits};
 use roadstead_types::Container;
 
+use super::names::NAME_FILES;
 use crate::{
     confinement::{
-        CPU_PERIOD, MASKED, MAX_LOCKED, MAX_MESSAGES, MAX_SIGNALS, READ_ONLY, cpu_quota,
+        CPU_PERIOD, MASKED, MAX_LOCKED, MAX_MESSAGES, MAX_SIGNALS, READ_ONLY, cpu_quota, open_files,
     },
     image::Program,
 };
@@ -35,8 +40,12 @@ pub(super) struct Surroundings {
     /// Docker's id of its network.
     pub(super) network: String,
     pub(super) labels: HashMap<String, String>,
+    /// Folder with the files of its names.
+    pub(super) names: PathBuf,
     /// Whether Docker is to hold it to its storage.
     pub(super) bounds_storage: bool,
+    /// Whether Docker is to set how many files it may open, which may be more than Docker itself may.
+    pub(super) sets_files: bool,
 }
 
 /// The container of `spec` that runs `program`.
@@ -53,25 +62,15 @@ pub(super) fn body(
         env: Some(env.collect()),
         // All of it: a command beside it would be the image's.
         entrypoint: Some(program.args.clone()),
-        image: Some(surroundings.image),
+        image: Some(surroundings.image.clone()),
         working_dir: Some(program.working_dir.clone()),
-        labels: Some(surroundings.labels),
-        host_config: Some(host_config(
-            spec.limits,
-            container,
-            surroundings.network,
-            surroundings.bounds_storage,
-        )),
+        labels: Some(surroundings.labels.clone()),
+        host_config: Some(host_config(spec.limits, container, &surroundings)),
         ..ContainerCreateBody::default()
     }
 }
 
-fn host_config(
-    limits: Limits,
-    container: &Container,
-    network: String,
-    bounds_storage: bool,
-) -> HostConfig {
+fn host_config(limits: Limits, container: &Container, surroundings: &Surroundings) -> HostConfig {
     let memory = Some(number(limits.memory << 20));
     let list = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
     let size = ("size".to_owned(), (limits.storage << 20).to_string());
@@ -82,8 +81,8 @@ fn host_config(
         // Memory and swap together.
         memory_swap: memory,
         pids_limit: Some(i64::from(limits.pids)),
-        storage_opt: bounds_storage.then(|| [size].into()),
-        ulimits: Some(ulimits(limits)),
+        storage_opt: surroundings.bounds_storage.then(|| [size].into()),
+        ulimits: Some(ulimits(limits, surroundings.sets_files)),
         oom_score_adj: Some(KILLED_GLADLY),
         init: Some(false),
         privileged: Some(false),
@@ -95,7 +94,8 @@ fn host_config(
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ipc_mode: Some("private".to_owned()),
         shm_size: Some(SHARED_MEMORY),
-        network_mode: Some(network),
+        network_mode: Some(surroundings.network.clone()),
+        mounts: Some(mounts(surroundings)),
         publish_all_ports: Some(false),
         sysctls: Some(sysctls(&container.ports)),
         // Docker asks these for names that it does not know, from within the container's network. Without them it
@@ -120,21 +120,37 @@ fn host_config(
     }
 }
 
-fn ulimits(limits: Limits) -> Vec<ResourcesUlimits> {
-    let limit = |name: &str, most: u64| ResourcesUlimits {
-        name: Some(name.to_owned()),
-        soft: Some(number(most)),
-        hard: Some(number(most)),
+/// Without these Docker gives a container files of its own, which it may write to without a bound.
+fn mounts(surroundings: &Surroundings) -> Vec<Mount> {
+    let mount = |(file, target): (&str, &str)| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(surroundings.names.join(file).to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
     };
+    NAME_FILES.map(mount).to_vec()
+}
+
+fn ulimits(limits: Limits, sets_files: bool) -> Vec<ResourcesUlimits> {
+    let between = |name: &str, soft: u64, hard: u64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(number(soft)),
+        hard: Some(number(hard)),
+    };
+    let limit = |name: &str, most: u64| between(name, most, most);
+    let (soft_files, hard_files) = open_files();
+    let files = sets_files.then(|| between("nofile", soft_files, hard_files));
     let storage = limits.storage << 20;
-    vec![
+    let fixed = [
         // None at all: with 0 the kernel still hands a dump to a program of the machine that asks for dumps.
         limit("core", 1),
         limit("fsize", storage),
         limit("msgqueue", MAX_MESSAGES),
         limit("sigpending", MAX_SIGNALS),
         limit("memlock", MAX_LOCKED),
-    ]
+    ];
+    fixed.into_iter().chain(files).collect()
 }
 
 fn sysctls(ports: &[u16]) -> HashMap<String, String> {
@@ -195,7 +211,9 @@ mod tests {
             image: "image".to_owned(),
             network: "network".to_owned(),
             labels: HashMap::new(),
+            names: PathBuf::from("/names"),
             bounds_storage,
+            sets_files: bounds_storage,
         };
         body(&spec, &container, &program, surroundings)
     }
@@ -210,7 +228,12 @@ mod tests {
         let limits = host.ulimits.unwrap();
         let size = limits.iter().find(|limit| limit.name.as_deref() == Some("fsize")).unwrap();
         assert_eq!(size.hard, Some(16 << 20));
-        assert!(made(false, false).host_config.unwrap().storage_opt.is_none());
+        let files = |limits: &[ResourcesUlimits]| {
+            limits.iter().any(|limit| limit.name.as_deref() == Some("nofile"))
+        };
+        assert!(files(&limits));
+        let host = made(false, false).host_config.unwrap();
+        assert!(host.storage_opt.is_none() && !files(&host.ulimits.unwrap()));
     }
 
     #[test]
@@ -220,7 +243,11 @@ mod tests {
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true"]);
         assert_eq!((host.privileged, host.readonly_rootfs), (Some(false), Some(true)));
         assert_eq!(host.network_mode.unwrap(), "network");
-        assert!(host.binds.is_none() && host.mounts.is_none() && host.port_bindings.is_none());
+        assert!(host.binds.is_none() && host.port_bindings.is_none());
+        let mounts = host.mounts.unwrap();
+        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+        let targets: Vec<_> = mounts.into_iter().flat_map(|mount| mount.target).collect();
+        assert_eq!(targets, ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]);
         assert_eq!(host.sysctls.unwrap()["net.ipv4.ip_local_reserved_ports"], "80,443");
     }
 

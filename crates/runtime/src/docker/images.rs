@@ -10,7 +10,8 @@
 //! Docker is not given the published configuration as one: it would run health checks, make volumes that nothing
 //! bounds and copy labels of the tenant's choice. So the images of two tenants are never the same to Docker, but equal
 //! layers of theirs lie on its disk once. Nobody gets at a layer by its digest alone: every layer is read to its end
-//! and checked each time, also where Docker has it, and only then is the image named of which it is a part.
+//! and checked each time, also where Docker has it, and only then is the image named of which it is a part. It is looked
+//! through, too: Docker lays out what the embedded engine leaves out, and whatever of that may do harm is refused.
 //!
 //! A crash or an error in the middle leaves nothing: Docker forgets an archive that does not come to its end.
 
@@ -25,11 +26,12 @@ use roadstead_types::{ImageId, ImageKey};
 use serde_json::json;
 
 use super::{
+    answers::{docker_failed, status},
     archive::{Closed, Writer, archive},
-    client::{Client, ENGINE_LABEL, status},
+    client::{Client, ENGINE_LABEL},
 };
 use crate::{
-    embedded::layer::{LayerError, survey},
+    embedded::layer::{LayerError, Survey},
     image::{ImageConfig, check, machine},
     locks::Locks,
     pieces::{Piece, Pieces},
@@ -120,10 +122,10 @@ impl Images {
         let options = ImportImageOptions { quiet: true, ..Default::default() };
         let mut answers = docker.import_image_stream(options, stream, None);
         while let Some(answer) = answers.next().await {
-            answer.map_err(engine_failed(LOADING))?;
+            answer.map_err(docker_failed(LOADING))?;
         }
         let loaded = self.client.docker.inspect_image(&self.tag(key)).await;
-        let loaded = loaded.map_err(engine_failed(LOADING))?;
+        let loaded = loaded.map_err(docker_failed(LOADING))?;
         let layers = loaded.root_fs.and_then(|root| root.layers).unwrap_or_default();
         if layers == diff_ids {
             return Ok(());
@@ -136,7 +138,7 @@ impl Images {
     pub(super) async fn config(&self, key: &ImageKey) -> Result<Option<ImageConfig>, EngineError> {
         let found = match self.client.docker.inspect_image(&self.tag(key)).await {
             Err(error) if status(&error) == Some(404) => return Ok(None),
-            found => found.map_err(engine_failed("looking at an image"))?,
+            found => found.map_err(docker_failed("looking at an image"))?,
         };
         let published = found
             .config
@@ -149,7 +151,7 @@ impl Images {
         let filters = Some(self.client.filters(None));
         let options = ListImagesOptions { filters, ..Default::default() };
         let found = self.client.docker.list_images(Some(options)).await;
-        let found = found.map_err(engine_failed("listing the images"))?;
+        let found = found.map_err(docker_failed("listing the images"))?;
         let tags = found.into_iter().flat_map(|image| image.repo_tags);
         let mut keys: Vec<_> = tags.filter_map(|tag| key(&self.client.name, &tag)).collect();
         keys.sort_unstable();
@@ -171,7 +173,7 @@ impl Images {
         let options: Option<RemoveImageOptions> = None;
         match self.client.docker.remove_image(&self.tag(key), options, None).await {
             Err(error) if status(&error) == Some(404) => Ok(()),
-            removed => removed.map(drop).map_err(engine_failed("removing an image")),
+            removed => removed.map(drop).map_err(docker_failed("removing an image")),
         }
     }
 }
@@ -210,6 +212,7 @@ async fn send(
 ) -> Result<(), Unsent> {
     let mut files: BTreeMap<B256, String> = BTreeMap::new();
     let mut names = Vec::new();
+    let mut survey = Survey::default();
     for (index, layer) in image.layers().iter().enumerate() {
         let name = match files.get(&layer.diff_id) {
             Some(known) => known.clone(),
@@ -217,7 +220,7 @@ async fn send(
                 let name = format!("{index}.tar");
                 writer.begin(&name, layer.size).await?;
                 let reader = image.read(index).await.map_err(EngineError::from)?;
-                send_layer(&writer, reader, layer.size).await?;
+                survey = send_layer(&writer, reader, layer.size, survey).await?;
                 writer.fill(layer.size).await?;
                 files.insert(layer.diff_id, name.clone());
                 name
@@ -225,6 +228,7 @@ async fn send(
         };
         names.push(name);
     }
+    survey.end().map_err(refused)?;
     writer.file("config.json", config.into_bytes()).await?;
     let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": names}]);
     writer.file("manifest.json", manifest.to_string().into_bytes()).await?;
@@ -236,11 +240,13 @@ async fn send_layer(
     writer: &Writer,
     mut reader: Box<dyn LayerReader>,
     size: u64,
-) -> Result<(), Unsent> {
+    mut survey: Survey,
+) -> Result<Survey, Unsent> {
     let (sender, mut pieces) = Pieces::new(size);
     let task = tokio::task::spawn_blocking(move || {
-        survey(&mut pieces, size)?;
-        pieces.expect_end().map_err(LayerError::reading)
+        survey.layer(&mut pieces, size)?;
+        pieces.expect_end().map_err(LayerError::reading)?;
+        Ok(survey)
     });
     let mut sent = 0;
     let read = loop {
@@ -265,14 +271,18 @@ async fn send_layer(
     drop(sender);
     let surveyed = task.await.map_err(engine_failed("looking through a layer"))?;
     read?;
-    match surveyed {
-        Ok(()) if sent < size => {
-            let reason = "a layer is shorter than it is said to be".to_owned();
-            Err(EngineError::BadImage { reason }.into())
-        }
-        Ok(()) => Ok(()),
-        Err(LayerError::Bad { reason }) => Err(EngineError::BadImage { reason }.into()),
-        Err(error) => Err(engine_failed("looking through a layer")(error).into()),
+    let survey = surveyed.map_err(refused)?;
+    if sent < size {
+        let reason = "a layer is shorter than it is said to be".to_owned();
+        return Err(EngineError::BadImage { reason }.into());
+    }
+    Ok(survey)
+}
+
+fn refused(error: LayerError) -> EngineError {
+    match error {
+        LayerError::Bad { reason } => EngineError::BadImage { reason },
+        error @ LayerError::Io(_) => engine_failed("looking through a layer")(error),
     }
 }
 

@@ -11,7 +11,6 @@
 
 use std::{
     collections::BTreeSet,
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -22,35 +21,42 @@ use std::{
 
 use bollard::errors::Error;
 use bytes::Bytes;
-use roadstead_core::ports::{EngineError, FreezeReason, InstanceSpec, Observation, Phase, Usage};
+use roadstead_core::{
+    ports::{EngineError, FreezeReason, InstanceSpec, Observation, Phase, Usage},
+    with_causes,
+};
 use roadstead_types::{Container, ImageKey, InstanceId};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
 
 use super::{
-    client::{Client, Standing, refusal, said, status},
+    answers::{docker_failed, refusal, refuses_bound, refuses_limit, status},
+    client::{Client, PATIENCE, POLL, Standing, took_too_long},
     container::{Surroundings, body},
     images::{CONFIG_LABEL, Images},
-    record::{Record, Records},
+    names::NameFiles,
+    record::{Found, Record, Records},
+    sizes::{Sizes, WALK_TIME, Walked},
 };
-use crate::{spec::check, work::engine_failed};
+use crate::{locks::Locks, spec::check};
 
 /// The most bytes of output that are shown.
 const MAX_OUTPUT: usize = 2 << 20;
 
-/// How long Docker may take to give an address to a container that it started, or to end one that it killed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often that is looked at.
-const POLL: Duration = Duration::from_millis(20);
-
 /// All instances of an engine.
 #[derive(Debug)]
 pub(super) struct Instances {
-    client: Client,
+    pub(super) client: Client,
     images: Arc<Images>,
-    records: Records,
-    /// Whether Docker's storage is of a kind that can be bounded, as far as was tried.
+    pub(super) records: Records,
+    pub(super) names: NameFiles,
+    /// One thing at a time happens to an instance.
+    pub(super) locks: Locks<InstanceId>,
+    sizes: Sizes,
+    /// Whether Docker's storage is of a kind that can be bounded, as far as is known.
     bounds_storage: AtomicBool,
+    /// Whether Docker may set how many files a container may open, as far as was tried.
+    sets_files: AtomicBool,
 }
 
 /// An instance that is there.
@@ -60,29 +66,23 @@ struct Instance {
 }
 
 impl Instances {
-    pub(super) fn new(client: Client, images: Arc<Images>, records: Records) -> Self {
-        Self { client, images, records, bounds_storage: AtomicBool::new(true) }
-    }
-
-    /// Removes what a crash left of starts and removals.
-    pub(super) async fn sweep(&self) -> Result<(), EngineError> {
-        let mut kept = BTreeSet::new();
-        let mut instances = BTreeSet::new();
-        for id in self.records.list().await? {
-            kept.extend(self.records.read(&id).await?.map(|record| record.container));
-            instances.insert(id);
+    /// Those in the files of an engine whose daemon may be able to bound storage.
+    pub(super) fn new(
+        client: Client,
+        images: Arc<Images>,
+        (records, names): (Records, NameFiles),
+        may_bound_storage: bool,
+    ) -> Self {
+        Self {
+            client,
+            images,
+            records,
+            names,
+            locks: Locks::default(),
+            sizes: Sizes::default(),
+            bounds_storage: AtomicBool::new(may_bound_storage),
+            sets_files: AtomicBool::new(true),
         }
-        for container in self.client.containers(None).await? {
-            if !kept.contains(&container.id) {
-                self.client.remove(&container.id).await?;
-            }
-        }
-        for network in self.client.networks(None).await? {
-            if network.instance.is_none_or(|id| !instances.contains(&id)) {
-                self.client.remove_network(&network.id).await?;
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn list(&self) -> Result<Vec<InstanceId>, EngineError> {
@@ -90,26 +90,70 @@ impl Instances {
     }
 
     pub(super) async fn observe(
-        &self,
+        self: &Arc<Self>,
         id: &InstanceId,
     ) -> Result<Option<Observation>, EngineError> {
-        let Some(mut instance) = self.settle(id, true).await? else { return Ok(None) };
-        if let (Standing::Live { paused: false, written: Some(written), .. }, Some(most)) =
+        let Some(instance) = self.settle(id).await? else { return Ok(None) };
+        if let (Standing::Live { paused: false, .. }, Some(most)) =
             (instance.standing, instance.record.storage)
-            && written > most
         {
-            self.kill(&instance.record).await?;
-            instance.standing = self.client.look(&instance.record.container, false).await?;
+            self.measure(*id, &instance.record.container, most);
         }
         Ok(Some(instance.observation()))
     }
 
-    pub(super) async fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
-        let mut instance = self.present(id).await?;
-        if let Standing::Live { .. } = instance.standing {
-            self.read_usage(id, &mut instance.record).await?;
+    /// Looks at what a container has written, where it is time for that, and ends it where that is too much; beside
+    /// everything else, for the look takes as long as the container likes.
+    fn measure(self: &Arc<Self>, id: InstanceId, container: &str, most: u64) {
+        if !self.sizes.begin(id, container, Instant::now()) {
+            return;
         }
-        Ok(instance.record.usage())
+        let (instances, container) = (Arc::clone(self), container.to_owned());
+        tokio::spawn(async move {
+            let written = timeout(WALK_TIME, instances.client.written(&container)).await;
+            let walked = match written {
+                Ok(Ok(Some(bytes))) => Walked::Bytes(bytes),
+                Ok(Ok(None)) => Walked::Unknown,
+                Ok(Err(error)) => {
+                    warn!(%id, error = %with_causes(&error), "what an instance wrote is not known");
+                    Walked::Unknown
+                }
+                Err(_) => Walked::Endless,
+            };
+            if instances.sizes.end(&id, &container, walked, most, Instant::now())
+                && let Err(error) = instances.end_overfull(&id, &container).await
+            {
+                let error = with_causes(&error);
+                warn!(%id, %error, "an instance that wrote too much could not be ended");
+            }
+        });
+    }
+
+    /// Kills an instance that has written too much, if it is still that container and runs.
+    async fn end_overfull(&self, id: &InstanceId, container: &str) -> Result<(), EngineError> {
+        let _lock = self.locks.lock(*id).await;
+        match self.settle(id).await? {
+            Some(Instance { record, standing: Standing::Live { paused: false, .. } })
+                if record.container == container =>
+            {
+                self.kill(&record).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn usage(&self, id: &InstanceId) -> Result<Usage, EngineError> {
+        let Instance { mut record, standing } = self.present(id).await?;
+        if let Standing::Live { .. } = standing {
+            let usage = self.read_usage(id, &mut record).await?;
+            let was_read = usage != Usage::default();
+            if was_read
+                || matches!(self.client.look(&record.container).await?, Standing::Live { .. })
+            {
+                return Ok(usage);
+            }
+        }
+        Ok(record.usage())
     }
 
     pub(super) async fn logs(&self, id: &InstanceId, max: usize) -> Result<Bytes, EngineError> {
@@ -134,10 +178,11 @@ impl Instances {
 
     pub(super) async fn apply(&self, spec: &InstanceSpec) -> Result<Observation, EngineError> {
         let (key, container) = check(spec)?;
-        let before = self.settle(&spec.id, false).await?;
+        let before = self.settle(&spec.id).await?;
         if let Some(instance) = &before
             && let Standing::Live { .. } = instance.standing
         {
+            self.clear_older(&spec.id, &instance.record.container).await;
             return Ok(instance.observation());
         }
         let before = before.map(|instance| instance.record);
@@ -145,17 +190,34 @@ impl Instances {
         self.remove_containers(&spec.id, kept).await?;
         let started = self.start(spec, key, container, before.as_ref()).await;
         match &started {
-            Ok(instance) => {
-                self.remove_containers(&spec.id, Some(&instance.record.container)).await?;
-            }
+            Ok(instance) => self.clear_older(&spec.id, &instance.record.container).await,
             Err(_) => {
-                self.remove_containers(&spec.id, kept).await?;
-                if before.is_none() {
-                    self.remove_networks(&spec.id).await?;
+                // Why it did not start is worth more than why this failed; the next start or removal does it again.
+                if let Err(error) = self.clear_start(&spec.id, kept).await {
+                    let (id, error) = (spec.id, with_causes(&error));
+                    warn!(%id, %error, "what is left of a failed start could not be removed");
                 }
             }
         }
         Ok(started?.observation())
+    }
+
+    /// Removes the containers of earlier runs. An instance runs no worse with them: the next start tries again.
+    async fn clear_older(&self, id: &InstanceId, container: &str) {
+        if let Err(error) = self.remove_containers(id, Some(container)).await {
+            let error = with_causes(&error);
+            warn!(%id, %error, "containers of earlier runs could not be removed");
+        }
+    }
+
+    /// Removes what a failed start left beside the container of the run before.
+    async fn clear_start(&self, id: &InstanceId, kept: Option<&str>) -> Result<(), EngineError> {
+        self.remove_containers(id, kept).await?;
+        if kept.is_none() {
+            self.remove_networks(id).await?;
+            self.names.remove(id).await?;
+        }
+        Ok(())
     }
 
     async fn start(
@@ -174,28 +236,38 @@ impl Instances {
         let mut labels = self.client.labels(Some(&spec.id));
         // Else it would be the image's.
         labels.insert(CONFIG_LABEL.to_owned(), String::new());
+        let names = self.names.write(&spec.id, &container.name).await?;
         let (made, bounds_storage) = loop {
             let bounds_storage = self.bounds_storage.load(Ordering::Relaxed);
+            let sets_files = self.sets_files.load(Ordering::Relaxed);
             let surroundings = Surroundings {
                 image: self.images.tag(key),
                 network: network.clone(),
                 labels: labels.clone(),
+                names: names.clone(),
                 bounds_storage,
+                sets_files,
             };
             let body = body(spec, container, &program, surroundings);
-            match self.client.create(name.clone(), body).await {
+            let made = match self.client.create(name.clone(), body).await {
+                Ok(made) => made,
                 Err(error) if bounds_storage && refuses_bound(&error) => {
                     self.bounds_storage.store(false, Ordering::Relaxed);
+                    continue;
                 }
-                made => break (made, bounds_storage),
+                // Removed since it was looked at.
+                Err(error) if status(&error) == Some(404) => return Err(not_prepared()),
+                Err(error) => return Err(not_started("making a container", error)),
+            };
+            match self.client.start(&made).await {
+                Ok(()) => break (made, bounds_storage),
+                Err(error) if sets_files && refuses_limit(&error) => {
+                    self.sets_files.store(false, Ordering::Relaxed);
+                    self.client.remove(&made).await?;
+                }
+                Err(error) => return Err(not_started("starting a container", error)),
             }
         };
-        let made = made.map_err(|error| match status(&error) {
-            // Removed since it was looked at.
-            Some(404) => not_prepared(),
-            _ => refusal(&error).unwrap_or_else(|| engine_failed("making a container")(error)),
-        })?;
-        self.client.start(&made).await?;
         let standing = self.reachable(&made).await?;
         let mut record = Record::new(*key, made, run);
         record.ports = container.ports.iter().copied().collect();
@@ -210,7 +282,7 @@ impl Instances {
     async fn reachable(&self, container: &str) -> Result<Standing, EngineError> {
         let start = Instant::now();
         loop {
-            let standing = self.client.look(container, false).await?;
+            let standing = self.client.look(container).await?;
             if !matches!(standing, Standing::Live { address: None, .. }) {
                 return Ok(standing);
             }
@@ -223,12 +295,19 @@ impl Instances {
 
     /// Ends an instance and removes everything of it.
     pub(super) async fn remove(&self, id: &InstanceId) -> Result<Option<Usage>, EngineError> {
-        let usage = match self.records.read(id).await? {
-            None => None,
-            Some(record) => Some(self.stop(id, record).await?),
+        let usage = match self.records.find(id).await? {
+            Found::Nothing => None,
+            Found::Record(record) => Some(self.stop(id, *record).await?),
+            // Neither its container nor its readings are known, so all that is labelled goes at once.
+            Found::Damaged(error) => {
+                warn!(%id, error = %with_causes(&error), "an instance is removed without its file");
+                Some(Usage::default())
+            }
         };
         self.remove_containers(id, None).await?;
         self.remove_networks(id).await?;
+        self.names.remove(id).await?;
+        self.sizes.forget(id);
         // Last: until then, whoever asks again gets the last readings.
         self.records.remove(id).await?;
         Ok(usage)
@@ -236,8 +315,7 @@ impl Instances {
 
     /// Takes the last reading, asks the instance to stop and waits for it as long as it may take.
     async fn stop(&self, id: &InstanceId, mut record: Record) -> Result<Usage, EngineError> {
-        let Standing::Live { paused, .. } = self.client.look(&record.container, false).await?
-        else {
+        let Standing::Live { paused, .. } = self.client.look(&record.container).await? else {
             return Ok(record.usage());
         };
         // An instance must be able to end without it.
@@ -265,18 +343,20 @@ impl Instances {
     }
 
     async fn ended(&self, container: &str) -> Result<(), EngineError> {
-        while let Standing::Live { .. } = self.client.look(container, false).await? {
+        while let Standing::Live { .. } = self.client.look(container).await? {
             sleep(POLL).await;
         }
         Ok(())
     }
 
     /// Reads what an instance has used, and keeps it.
-    async fn read_usage(&self, id: &InstanceId, record: &mut Record) -> Result<(), EngineError> {
-        if record.read(self.client.usage(&record.container).await?) {
+    async fn read_usage(&self, id: &InstanceId, record: &mut Record) -> Result<Usage, EngineError> {
+        let before = record.usage();
+        let usage = record.read(self.client.usage(&record.container).await?);
+        if record.usage() != before {
             self.records.write(id, record).await?;
         }
-        Ok(())
+        Ok(usage)
     }
 
     async fn remove_containers(
@@ -300,21 +380,19 @@ impl Instances {
     }
 
     async fn present(&self, id: &InstanceId) -> Result<Instance, EngineError> {
-        self.settle(id, false).await?.ok_or(EngineError::Absent { id: *id })
+        self.settle(id).await?.ok_or(EngineError::Absent { id: *id })
     }
 
-    /// Finds out where an instance stands, with what it has written where `size` says so, and freezes or thaws it where
-    /// a crash came between the reasons and the deed.
-    async fn settle(&self, id: &InstanceId, size: bool) -> Result<Option<Instance>, EngineError> {
+    /// Finds out where an instance stands, and freezes or thaws it where a crash came between the reasons and the deed.
+    async fn settle(&self, id: &InstanceId) -> Result<Option<Instance>, EngineError> {
         let Some(record) = self.records.read(id).await? else { return Ok(None) };
-        let size = size && record.storage.is_some();
-        let mut standing = self.client.look(&record.container, size).await?;
+        let mut standing = self.client.look(&record.container).await?;
         let wanted = !record.reasons().is_empty();
         if let Standing::Live { paused, .. } = standing
             && paused != wanted
         {
             self.client.pause(&record.container, wanted).await?;
-            standing = self.client.look(&record.container, size).await?;
+            standing = self.client.look(&record.container).await?;
         }
         Ok(Some(Instance { record, standing }))
     }
@@ -338,11 +416,7 @@ impl Instance {
 
 const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 
-/// Whether Docker says that its storage cannot be bounded.
-fn refuses_bound(error: &Error) -> bool {
-    said(error).is_some_and(|said| said.contains("storage-opt"))
-}
-
-fn took_too_long(operation: &'static str) -> EngineError {
-    engine_failed(operation)(io::Error::from(io::ErrorKind::TimedOut))
+/// The error of a container that was not made or not started.
+fn not_started(operation: &'static str, error: Error) -> EngineError {
+    refusal(&error).unwrap_or_else(|| docker_failed(operation)(error))
 }

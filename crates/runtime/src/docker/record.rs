@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The file is what makes a container an instance: one that no file names is half made, or left from an earlier run,
-//! and goes. A crash loses nothing of it: what is read counts once it is written.
+//! and goes. A crash loses nothing of it: what is read counts once it is written. An instance whose file is damaged
+//! can only be removed.
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,8 @@ use crate::{
     reasons,
     work::{blocking, engine_failed},
 };
+
+const LOOKING: &str = "looking at an instance";
 
 /// An instance that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +45,12 @@ pub(super) struct Record {
     pub(super) storage: Option<u64>,
     /// Why it is frozen, by name.
     reasons: Vec<String>,
-    /// CPU milliseconds at the last reading.
-    cpu: u64,
+    /// CPU milliseconds at the last reading; here and below `None` where there was none.
+    cpu: Option<u64>,
     /// Bytes towards the instance at the last reading.
-    network_in: u64,
+    network_in: Option<u64>,
     /// Bytes from it at the last reading.
-    network_out: u64,
+    network_out: Option<u64>,
 }
 
 impl Record {
@@ -62,9 +65,9 @@ impl Record {
             stop_grace: 0,
             storage: None,
             reasons: Vec::new(),
-            cpu: 0,
-            network_in: 0,
-            network_out: 0,
+            cpu: None,
+            network_in: None,
+            network_out: None,
         }
     }
 
@@ -76,24 +79,35 @@ impl Record {
         self.reasons = reasons::names(reasons);
     }
 
-    /// The last reading.
+    /// The last reading of each counter.
     pub(super) const fn usage(&self) -> Usage {
-        Usage {
-            cpu: Some(self.cpu),
-            network_in: Some(self.network_in),
-            network_out: Some(self.network_out),
-        }
+        Usage { cpu: self.cpu, network_in: self.network_in, network_out: self.network_out }
     }
 
-    /// Takes a reading, in which a counter that is missing or has fallen says nothing: Docker shows zeros of what has
-    /// just ended. Returns whether anything is new.
-    pub(super) fn read(&mut self, reading: Usage) -> bool {
-        let before = (self.cpu, self.network_in, self.network_out);
-        self.cpu = self.cpu.max(reading.cpu.unwrap_or(0));
-        self.network_in = self.network_in.max(reading.network_in.unwrap_or(0));
-        self.network_out = self.network_out.max(reading.network_out.unwrap_or(0));
-        before != (self.cpu, self.network_in, self.network_out)
+    /// Takes a reading. Returns what the counters say now: one that has fallen is where it was, one that was not read is
+    /// not known, though its last reading is kept.
+    pub(super) fn read(&mut self, reading: Usage) -> Usage {
+        Usage {
+            cpu: read(&mut self.cpu, reading.cpu),
+            network_in: read(&mut self.network_in, reading.network_in),
+            network_out: read(&mut self.network_out, reading.network_out),
+        }
     }
+}
+
+fn read(last: &mut Option<u64>, reading: Option<u64>) -> Option<u64> {
+    let reading = reading?;
+    *last = Some(last.map_or(reading, |last| last.max(reading)));
+    *last
+}
+
+/// What there is of an instance.
+#[derive(Debug)]
+pub(super) enum Found {
+    Nothing,
+    Record(Box<Record>),
+    /// A file that makes no sense.
+    Damaged(FileError),
 }
 
 /// The files of all instances.
@@ -118,8 +132,22 @@ impl Records {
     }
 
     pub(super) async fn read(&self, id: &InstanceId) -> Result<Option<Record>, EngineError> {
+        match self.find(id).await? {
+            Found::Nothing => Ok(None),
+            Found::Record(record) => Ok(Some(*record)),
+            Found::Damaged(error) => Err(engine_failed(LOOKING)(error)),
+        }
+    }
+
+    /// Likewise, where a damaged file is no error.
+    pub(super) async fn find(&self, id: &InstanceId) -> Result<Found, EngineError> {
         let path = self.path(id);
-        blocking(move || read_json(&path)).await?.map_err(engine_failed("looking at an instance"))
+        match blocking(move || read_json(&path)).await? {
+            Ok(None) => Ok(Found::Nothing),
+            Ok(Some(record)) => Ok(Found::Record(Box::new(record))),
+            Err(error) if error.is_damage() => Ok(Found::Damaged(error)),
+            Err(error) => Err(engine_failed(LOOKING)(error)),
+        }
     }
 
     pub(super) async fn write(&self, id: &InstanceId, record: &Record) -> Result<(), EngineError> {
@@ -157,10 +185,28 @@ mod tests {
         let image = ImageKey { tenant: Address::ZERO, image: ImageId(B256::ZERO) };
         let mut record = Record::new(image, "c".to_owned(), 1);
         let reading = |cpu, network_in| Usage { cpu, network_in, network_out: None };
-        assert!(record.read(reading(Some(5), Some(7))));
-        assert!(!record.read(reading(Some(0), None)), "as of what has ended");
-        assert!(record.read(reading(Some(9), Some(3))));
-        let last = Usage { cpu: Some(9), network_in: Some(7), network_out: Some(0) };
-        assert_eq!(record.usage(), last);
+        assert_eq!(record.usage(), Usage::default(), "nothing was read");
+        let first = reading(Some(5), Some(7));
+        assert_eq!(record.read(first), first);
+        assert_eq!(record.read(reading(Some(0), None)), reading(Some(5), None));
+        assert_eq!(record.read(reading(Some(9), Some(3))), reading(Some(9), Some(7)));
+        assert_eq!(record.read(Usage::default()), Usage::default(), "nothing stale");
+        assert_eq!(record.usage(), reading(Some(9), Some(7)), "nor a zero for what was not read");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_told_from_one_that_cannot_be_read() {
+        let home = tempfile::tempdir().unwrap();
+        let records = Records::open(home.path()).unwrap();
+        let id = InstanceId::first(roadstead_types::JobId(B256::ZERO));
+        assert!(matches!(records.find(&id).await.unwrap(), Found::Nothing));
+        for damaged in ["", "{\"image\"", "[]", "\0\0\0"] {
+            fs::write(records.path(&id), damaged).unwrap();
+            assert!(matches!(records.find(&id).await.unwrap(), Found::Damaged(_)), "{damaged}");
+            assert!(records.read(&id).await.is_err());
+        }
+        fs::remove_file(records.path(&id)).unwrap();
+        fs::create_dir(records.path(&id)).unwrap();
+        assert!(records.find(&id).await.is_err());
     }
 }

@@ -32,7 +32,7 @@ use rustix::{
 
 use crate::image::shown;
 use archive::{Archive, Entry, Kind};
-pub(crate) use survey::survey;
+pub(crate) use survey::Survey;
 use tree::{MAX_DEPTH, Place, Tree, is_folder, is_opaque, is_whiteout, set_opaque};
 
 /// The most entries of a layer, and folders that their names imply.
@@ -211,7 +211,7 @@ impl Layout<'_> {
                 mkfifoat(&place.folder, place.name, mode)?;
                 set_owner_and_time(&place, entry)?;
             }
-            Kind::Other => {}
+            Kind::Device | Kind::Other => {}
         }
         Ok(())
     }
@@ -398,7 +398,8 @@ fn set_attributes(file: &OwnedFd, entry: &Entry, mask: u32) -> Result<(), LayerE
     let (user, group) = owner(entry)?;
     fchown(file, Some(user), Some(group))?;
     fchmod(file, Mode::from_raw_mode(entry.mode & mask))?;
-    for (name, value) in &entry.attributes {
+    let of_users = entry.attributes.iter().filter(|(name, _)| name.starts_with(b"user."));
+    for (name, value) in of_users {
         match fsetxattr(file, &name[..], value, XattrFlags::empty()) {
             // A file system without them, or with less room for them, is no reason not to run.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {}

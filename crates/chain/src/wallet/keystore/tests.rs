@@ -247,3 +247,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_taken_for_a_keystore_is_not_repeated() {
+    let key = Wallet::random().to_hex();
+    let mut strange = cheap(&Wallet::random(), "test");
+    strange["crypto"]["ciphertext"] = json!([key.as_str()]);
+    for text in [key.to_string(), format!("\"{}\"", *key), strange.to_string()] {
+        let mut error: &dyn std::error::Error =
+            &open(text.as_bytes(), "test").map(drop).unwrap_err();
+        loop {
+            assert!(!error.to_string().contains(&key[2..10]), "{error}");
+            let Some(source) = error.source() else { break };
+            error = source;
+        }
+    }
+}

@@ -30,7 +30,9 @@ pub(super) enum Kind {
     HardLink,
     /// A named pipe.
     Fifo,
-    /// A device, or a kind that only some systems know.
+    /// A device.
+    Device,
+    /// A kind that only some systems know.
     Other,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Entry {
     pub(super) group: u64,
     /// Seconds since 1970.
     pub(super) modified: u64,
-    /// Extended attributes in the `user.` space.
+    /// Extended attributes, of every kind.
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -218,9 +220,7 @@ impl Extensions {
                 return Err(LayerError::bad("it holds a sparse file"));
             }
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
-                    && name.starts_with(b"user.")
-                {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.attributes.push((name.to_owned(), value.to_owned()));
                 }
             }
@@ -242,6 +242,7 @@ impl Extensions {
             EntryType::Symlink => Kind::Symlink,
             EntryType::Link => Kind::HardLink,
             EntryType::Fifo => Kind::Fifo,
+            EntryType::Char | EntryType::Block => Kind::Device,
             EntryType::GNUSparse => return Err(LayerError::bad("it holds a sparse file")),
             _ => Kind::Other,
         };
@@ -371,16 +372,15 @@ mod tests {
     }
 
     #[test]
-    fn only_attributes_for_users_are_taken() {
-        let records = [
-            record("SCHILY.xattr.user.note", "yes"),
-            record("SCHILY.xattr.security.capability", "raw"),
-            record("SCHILY.xattr.trusted.overlay.opaque", "y"),
-        ];
+    fn attributes_are_taken_as_they_are_written() {
+        let records =
+            [record("SCHILY.xattr.user.note", "yes"), record("SCHILY.xattr.trusted.x", "y")];
         let mut bytes = entry(b"pax", EntryType::XHeader, &records.concat());
         bytes.extend(entry(b"a", EntryType::Regular, b""));
         let entry = Archive::new(&bytes[..]).next().unwrap().unwrap();
-        assert_eq!(entry.attributes, [(b"user.note".to_vec(), b"yes".to_vec())]);
+        let expected =
+            [(b"user.note".to_vec(), b"yes".to_vec()), (b"trusted.x".to_vec(), b"y".to_vec())];
+        assert_eq!(entry.attributes, expected);
     }
 
     #[test]

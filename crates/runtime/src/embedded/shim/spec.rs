@@ -2,20 +2,15 @@
 //!
 //! It is written in full: the library's own default leaves capabilities, shows more of the machine and limits nothing.
 
-use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::user::User;
 use crate::{
     confinement::{
-        CPU_PERIOD, MASKED, MAX_LOCKED, MAX_MESSAGES, MAX_SIGNALS, READ_ONLY, cpu_quota,
+        CPU_PERIOD, MASKED, MAX_LOCKED, MAX_MESSAGES, MAX_SIGNALS, READ_ONLY, cpu_quota, open_files,
     },
     embedded::order::Order,
 };
-
-/// Open files of a process, at most and unless it asks for more.
-const MAX_FILES: u64 = 1 << 20;
-const SOFT_FILES: u64 = 1 << 16;
 
 /// The only devices that a process of the container may use: kind, major and minor number.
 const DEVICES: [(i64, Option<i64>); 8] = [
@@ -46,8 +41,7 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
     let none = json!({"allow": false, "access": "rwm"});
     let devices: Vec<_> = std::iter::once(none).chain(devices).collect();
     let memory = order.memory.saturating_add(order.storage);
-    // Even root cannot give more than the machine allows.
-    let files = getrlimit(Resource::Nofile).maximum.map_or(MAX_FILES, |most| most.min(MAX_FILES));
+    let (soft_files, hard_files) = open_files();
     let ports: Vec<_> = order.ports.iter().map(u16::to_string).collect();
     let namespaces = ["pid", "mount", "uts", "ipc", "network", "cgroup"];
     json!({
@@ -70,7 +64,7 @@ pub(super) fn spec(order: &Order, user: &User) -> Value {
                 "bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": [],
             },
             "rlimits": [
-                {"type": "RLIMIT_NOFILE", "soft": files.min(SOFT_FILES), "hard": files},
+                {"type": "RLIMIT_NOFILE", "soft": soft_files, "hard": hard_files},
                 // None at all: with 0 the kernel still hands a dump to a program of the machine that asks for dumps.
                 {"type": "RLIMIT_CORE", "soft": 1, "hard": 1},
                 {"type": "RLIMIT_MSGQUEUE", "soft": MAX_MESSAGES, "hard": MAX_MESSAGES},
