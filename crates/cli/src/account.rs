@@ -69,11 +69,16 @@ impl Account {
             (Some(path), None) => from_file(path),
             (None, Some(path)) => {
                 let json = read(path)?;
-                let password = self.password(path)?;
-                let opened = Wallet::from_keystore(json.as_bytes(), &password);
-                opened.map_err(|source| AccountError::Keystore { path: path.clone(), source })
+                self.unlock(&json, path)
             }
         }
+    }
+
+    /// Opens what was read of the keystore at `path`, and not what may be there by now.
+    pub(crate) fn unlock(&self, json: &str, path: &Path) -> Result<Wallet, AccountError> {
+        let password = self.password(path)?;
+        let opened = Wallet::from_keystore(json.as_bytes(), &password);
+        opened.map_err(|source| AccountError::Keystore { path: path.to_owned(), source })
     }
 
     /// The same, apart from what must not wait: a keystore takes a second of one processor, or a password.

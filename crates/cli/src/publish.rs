@@ -28,7 +28,6 @@ use comfy_table::Table;
 use roadstead_publisher::{AgentEvent, OpenRequest, Purse, open, read_manifest};
 use roadstead_types::{JobId, ManifestContainer, Market, TokenAmount, Workload, content};
 use serde::Serialize;
-use tokio::task::spawn_blocking;
 
 use crate::{
     agent::{Door, RunningAgent, line_of},
@@ -37,6 +36,7 @@ use crate::{
     failure::{Interrupted, plain},
     output::Progress,
     publisher::Publisher,
+    resumed,
     signals::Signals,
     table,
 };
@@ -135,9 +135,7 @@ async fn purse(command: &arguments::Publish) -> anyhow::Result<Purse> {
     if let Some(publisher) = command.publisher.filter(|_| command.prepare) {
         return Ok(Purse::Closed(publisher));
     }
-    // A keystore is made to take its time.
-    let account = command.account.clone();
-    let wallet = spawn_blocking(move || account.wallet()).await??;
+    let wallet = command.account.open().await?;
     Ok(if command.prepare { Purse::Closed(wallet.address()) } else { wallet.into() })
 }
 
@@ -213,6 +211,7 @@ impl Publishing<'_> {
         let Self { command, context, market, progress, reached, .. } = *self;
         progress.wait_for("connecting, and bringing earlier transactions to their end");
         let publisher = Publisher::open(context, market, purse.clone(), &command.store).await?;
+        resumed::tell(&publisher.ports, progress);
         let about = door.about();
         let job = prepare::prepare(command, manifest, market, &publisher, about, progress).await?;
         let Job { plan, standing, images } = job;

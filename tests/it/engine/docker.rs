@@ -269,7 +269,7 @@ fn a_container_cannot_write_what_docker_gives_it() {
         for done in ["written", "mounted", "removed"] {
             assert!(!said.contains(done), "{said}");
         }
-        assert!(said.ends_with("3\n"), "{said}");
+        assert!(said.lines().any(|line| line == "3"), "{said}");
         assert!(fixture.files_of_names().is_empty(), "gone with the instance");
     });
 }

@@ -12,11 +12,7 @@ use roadstead_journal::StateFolder;
 use zeroize::Zeroizing;
 
 use super::{ProviderError, read_text};
-use crate::{
-    account::{self, AccountError},
-    arguments::Account,
-    file,
-};
+use crate::{account, arguments::Account, file};
 
 const KEY: &str = "wallet.key";
 const KEYSTORE: &str = "wallet.json";
@@ -57,28 +53,12 @@ impl Given {
             Some(path) if account.key_file.is_none() => {
                 let json = file::read_text(path, MAX_KEYSTORE)
                     .with_context(|| format!("the keystore {} cannot be read", path.display()))?;
-                (Some(open_copy(&json, path, password_file.clone())?), Some(json))
+                (Some(account.unlock(&json, path)?), Some(json))
             }
             _ => (Some(account.wallet()?), None),
         };
         Ok(Self { wallet, keystore, password_file })
     }
-}
-
-/// Opens what was read of the keystore at `path`, and not what may be there by now. The question for the password
-/// shows a copy of the same name.
-fn open_copy(json: &str, path: &Path, password_file: Option<PathBuf>) -> anyhow::Result<Wallet> {
-    let folder = tempfile::tempdir().context("the keystore cannot be copied")?;
-    let name = path.file_name().unwrap_or("keystore".as_ref());
-    let copy = folder.path().join(name);
-    fs::write(&copy, json).context("the keystore cannot be copied")?;
-    let copied = Account { key_file: None, keystore: Some(copy), password_file };
-    copied.wallet().map_err(|error| match error {
-        AccountError::Keystore { source, .. } => {
-            AccountError::Keystore { path: path.to_owned(), source }.into()
-        }
-        error => error.into(),
-    })
 }
 
 /// Takes in the account that was named, or makes one where none was named and none is there. Another one than the one that

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256};
 use roadstead_crypto::EncryptionSecret;
 use roadstead_journal::StateFolder;
-use roadstead_publisher::{Deal, Keys, Publication, SealedWorkload, find_publication, publish};
+use roadstead_publisher::{
+    Deal, Keys, Publication, SealedWorkload, Wish, find_live, find_publication, publish,
+};
 use roadstead_types::{
     BundledContainer, ChunkKey, ChunkRef, Container, Contracts, ImageId, ImageReference, JobPlan,
     Market, Resources, Seconds, Token, Workload,
@@ -177,10 +179,9 @@ async fn another_request_is_another_job() {
     let salt = desk.new_salt(false).await;
     let plan = desk.prepare(salt).await;
     desk.open(&plan);
-    let changes: [fn(&mut Desk); 7] = [
+    let changes: [fn(&mut Desk); 6] = [
         |desk| desk.sealed.workload = workload("other"),
         |desk| desk.sealed.workload.containers[0].image.image = ImageId(B256::ZERO),
-        |desk| desk.deal.provider = wallet(8).address(),
         |desk| desk.deal.signer = wallet(7).address(),
         |desk| desk.deal.interval = Seconds(20),
         |desk| desk.deal.notice = Seconds(7_200),
@@ -195,7 +196,11 @@ async fn another_request_is_another_job() {
     }
     salts.sort_unstable();
     salts.dedup();
-    assert_eq!(salts.len(), 8);
+    assert_eq!(salts.len(), 7);
+    // Another provider is found by its name in the terms.
+    let provider = std::mem::replace(&mut desk.deal.provider, wallet(8).address());
+    assert_eq!(desk.find(false).await, Publication::New { salt });
+    desk.deal.provider = provider;
     assert_eq!(desk.find(false).await, Publication::Live(Box::new(plan)));
 }
 
@@ -203,4 +208,25 @@ async fn another_request_is_another_job() {
 async fn a_salt_says_nothing_to_whoever_lacks_the_secret() {
     let (one, other) = (Desk::new().await, Desk::new().await);
     assert_ne!(one.new_salt(false).await, other.new_salt(false).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_lives_is_found_without_naming_its_provider() {
+    let desk = Desk::new().await;
+    let ports = desk.world.publisher();
+    let live = async |provider| {
+        let wish = Wish { provider, ..Wish::from(&desk.deal) };
+        find_live(&ports, &desk.keys, &desk.sealed, &wish).await.unwrap()
+    };
+    let first = desk.prepare(desk.new_salt(false).await).await;
+    assert_eq!(live(None).await, None, "it is only prepared");
+    desk.open(&first);
+    assert_eq!(live(None).await, Some(first.clone()));
+    assert_eq!(live(Some(desk.deal.provider)).await, Some(first.clone()));
+    assert_eq!(live(Some(wallet(8).address())).await, None);
+    desk.world.chain.close(first.key.job, amount(0));
+    assert_eq!(live(None).await, None);
+    let second = desk.prepare(desk.new_salt(false).await).await;
+    desk.open(&second);
+    assert_eq!(live(None).await, Some(second));
 }
