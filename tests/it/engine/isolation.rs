@@ -165,10 +165,10 @@ fn a_link_in_the_image_does_not_lead_to_the_machines_files() {
             Tar::new()
                 .symlink("etc/passwd", "/proc/self/root/etc/passwd")
                 .symlink("etc/hosts", "../../../../../../../../etc/roadstead-test")
-                .symlink("work", "/../../../../../../tmp"),
+                .symlink("data", "/../../../../../../tmp"),
         );
         let mut spec = fixture.script(&image, "cat /etc/hosts; pwd").await;
-        container_of(&mut spec).working_dir = Some("/work/roadstead-made".to_owned());
+        container_of(&mut spec).working_dir = Some("/data/roadstead-made".to_owned());
         let (status, said) = fixture.run_spec(&spec).await;
         assert_eq!(status, Some(0), "{said}");
         assert!(said.contains("localhost"), "{said}");
