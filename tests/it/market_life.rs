@@ -31,6 +31,7 @@ struct Life {
     roadstead: Roadstead,
     devnet: Option<Process>,
     provider: Option<Process>,
+    chain: String,
     files: Value,
     accounts: Value,
 }
@@ -42,6 +43,7 @@ impl Life {
             Process::start(&roadstead, &["devnet", "--chain", chain, "--port", "0", "--json"]);
         let report = devnet.report();
         let (files, accounts) = (report["files"].clone(), report["accounts"].clone());
+        let chain = text(&report["urls"]["chain"]);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // Prices at which seconds can be seen on the bill.
         let settings = format!(
@@ -52,7 +54,7 @@ impl Life {
         succeed(&roadstead, &["provider", "init", "--key-file", &key]);
         succeed(&roadstead, &["provider", "register"]);
         let provider = Some(run_provider(&roadstead));
-        Self { roadstead, devnet: Some(devnet), provider, files, accounts }
+        Self { roadstead, devnet: Some(devnet), provider, chain, files, accounts }
     }
 
     fn provider(&mut self) -> &mut Process {
@@ -79,6 +81,13 @@ impl Life {
 
     fn publisher_key(&self) -> String {
         text(&self.files["publisher_key"])
+    }
+
+    /// The newest block's number. There is one every second.
+    fn height(&self) -> u64 {
+        let output = Command::new("cast").args(["block-number", "--rpc-url", &self.chain]).output();
+        let output = output.expect("cast runs; script/setup installs it");
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
     fn job(&self, job: &str) -> Value {
@@ -171,8 +180,12 @@ fn four_processes_lose_nothing_when_they_are_killed() {
         assert!(get(&url).is_some(), "{engine}: the container was adopted");
 
         // The agent dies and stays away for more than five intervals: the container is frozen, and then runs on.
+        let before = life.height();
         agent.kill();
         life.provider().until("frozen");
+        while life.height() < before + 11 {
+            sleep(LOOK);
+        }
         let agent = life.agent();
         life.provider().until("runs again");
         life.until_receipts(&job, 2);
