@@ -407,3 +407,23 @@ fn nobody_is_named_to_accept_bills_by_mistake() {
     let jobs = succeed(&life.roadstead, &["jobs"]);
     assert_eq!(jobs["jobs"], Value::Array(Vec::new()), "{jobs}");
 }
+
+#[test]
+fn one_more_job_is_opened_once_even_if_the_agent_dies_meanwhile() {
+    let life = Life::start("embedded", "embedded");
+    let agent = life.agent();
+    let (manifest, key) = (life.manifest(), life.publisher_key());
+    let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
+    let first = succeed(&life.roadstead, &publish);
+    let another = ["--new", "--gateway", "127.0.0.1:0", "--json"];
+    let mut publisher = Process::start(&life.roadstead, &[&publish[..], &another].concat());
+    publisher.until("is open");
+    agent.kill();
+    let second = publisher.report();
+    assert_ne!(second["job"], first["job"]);
+    drop(publisher);
+    let _agent = life.agent();
+    let jobs = succeed(&life.roadstead, &["jobs"]);
+    let jobs = jobs["jobs"].as_array().unwrap();
+    assert_eq!(jobs.iter().filter(|job| job["status"] == "open").count(), 2, "{jobs:?}");
+}

@@ -151,39 +151,40 @@ struct Publishing<'a> {
 }
 
 impl Publishing<'_> {
-    /// Publishes with the agent that runs, or with one in this process. An agent that ends meanwhile is replaced once.
+    /// Publishes with the agent that runs, or with one in this process. An agent that ended while the job was waited for
+    /// is replaced.
     async fn publish(
         &self,
         manifest: &Manifest,
         purse: &Purse,
         own: &mut Option<RunningAgent>,
     ) -> anyhow::Result<Published> {
-        if let Some(door) = Door::running(self.context, self.market).await? {
-            let limits = [&self.command.agent.limit, &self.command.agent.limit_per_job];
-            if limits.into_iter().any(Option::is_some) {
-                self.progress.line("The agent that runs keeps to limits of its own.");
-            }
-            match self.open(manifest, purse, &door).await {
-                Err(error) if error.is::<NoAnswer>() => {
-                    let Some(NoAnswer::NoAgent { .. }) = error.downcast_ref() else {
-                        return Err(error);
-                    };
-                    self.progress.line("The agent that ran has ended.");
+        let door = match Door::running(self.context, self.market).await? {
+            Some(door) => {
+                let limits = [&self.command.agent.limit, &self.command.agent.limit_per_job];
+                if limits.into_iter().any(Option::is_some) {
+                    self.progress.line("The agent that runs keeps to limits of its own.");
                 }
-                published => return published,
+                door
             }
-        }
-        let agent = own.insert(self.become_agent().await?);
-        let door = agent.door();
-        // Cancel-safe, both: every step of publishing may be repeated, and an agent that ended says so again.
-        let mut published = tokio::select! {
-            published = self.open(manifest, purse, &door) => published?,
-            ended = agent.ended() => {
-                ended?;
-                anyhow::bail!("the agent ended before the job answered");
-            }
+            None => own.insert(self.become_agent().await?).door(),
         };
-        published.is_agent = true;
+        let mut published = unless_it_ends(own, self.open(manifest, purse, &door)).await?;
+        let job = published.job;
+        let has_ports = manifest.0.containers.iter().any(|each| !each.container.ports.is_empty());
+        let following = follow::until_it_answers(&door, job, has_ports, self.progress);
+        let answering = match unless_it_ends(own, following).await {
+            Err(error) if own.is_none() && is_without_agent(&error) => {
+                self.progress.line("The agent that ran has ended.");
+                let door = own.insert(self.become_agent().await?).door();
+                let following = follow::until_it_answers(&door, job, has_ports, self.progress);
+                unless_it_ends(own, following).await?
+            }
+            answering => answering?,
+        };
+        published.url = answering.urls.values().next().cloned();
+        published.answering = answering;
+        published.is_agent = own.is_some();
         Ok(published)
     }
 
@@ -202,6 +203,7 @@ impl Publishing<'_> {
         Ok(agent)
     }
 
+    /// Opens the job, or finds it.
     async fn open(
         &self,
         manifest: &Manifest,
@@ -233,12 +235,10 @@ impl Publishing<'_> {
         reached.set(Reached::Open(job));
         // Others may use the publisher's folder while this one waits.
         drop(publisher);
-        let has_ports = manifest.0.containers.iter().any(|each| !each.container.ports.is_empty());
-        let answering = follow::until_it_answers(door, job, has_ports, progress).await?;
         Ok(Published {
             job,
-            url: answering.urls.values().next().cloned(),
-            answering,
+            url: None,
+            answering: Answering::default(),
             publisher: plan.terms.publisher,
             provider: plan.terms.provider,
             signer: plan.terms.signer,
@@ -251,16 +251,36 @@ impl Publishing<'_> {
     }
 }
 
+/// Does something that needs an agent: cut off where it is the one in this process, and that ends.
+async fn unless_it_ends<T>(
+    own: &mut Option<RunningAgent>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let Some(agent) = own else { return work.await };
+    // Cancel-safe, both: every step of publishing may be repeated, and an agent that ended says so again.
+    tokio::select! {
+        done = work => done,
+        ended = agent.ended() => {
+            ended?;
+            Err(anyhow::anyhow!("the agent ended before the job answered"))
+        }
+    }
+}
+
+fn is_without_agent(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(NoAnswer::NoAgent { .. }))
+}
+
 fn interrupted(command: &arguments::Publish, reached: Reached) -> anyhow::Error {
-    let again = if command.new { "the same command without --new" } else { "the same command" };
+    let again = if command.new { "`roadstead jobs` tells" } else { "the same command goes on" };
     let what = match reached {
         Reached::Open(job) => format!(
-            "job {job} is open and goes on; {again} waits for it, `roadstead agent` accepts its bills, `roadstead job \
-             close {job}` ends it"
+            "job {job} is open and goes on, and {again}; `roadstead agent` accepts its bills, `roadstead job close {job}` \
+             ends it"
         ),
-        Reached::Opening(job) => format!(
-            "the transaction that opens job {job} may be on its way; {again} finds it and goes on, and opens nothing twice"
-        ),
+        Reached::Opening(job) => {
+            format!("the transaction that opens job {job} may be on its way; {again}")
+        }
         Reached::Nothing => "nothing was opened; the same command goes on from here".to_owned(),
     };
     Interrupted { what }.into()

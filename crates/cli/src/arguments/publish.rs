@@ -39,7 +39,7 @@ pub(crate) struct Publish {
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     pub(crate) store: StoreChoice,
 
-    /// Open one more job, even if one for the same manifest runs; each time, so without it to go on after an interruption
+    /// Open one more job each time, even if one for the same manifest runs
     #[arg(long)]
     pub(crate) new: bool,
 
