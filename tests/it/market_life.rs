@@ -32,6 +32,8 @@ struct Life {
     devnet: Option<Process>,
     provider: Option<Process>,
     chain: String,
+    /// Where every agent of this home serves the publisher's blocks: what a job names must not move.
+    gateway: String,
     files: Value,
     accounts: Value,
 }
@@ -54,7 +56,8 @@ impl Life {
         succeed(&roadstead, &["provider", "init", "--key-file", &key]);
         succeed(&roadstead, &["provider", "register"]);
         let provider = Some(run_provider(&roadstead));
-        Self { roadstead, devnet: Some(devnet), provider, chain, files, accounts }
+        let gateway = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Self { roadstead, devnet: Some(devnet), provider, chain, gateway, files, accounts }
     }
 
     fn provider(&mut self) -> &mut Process {
@@ -63,7 +66,7 @@ impl Life {
 
     fn agent(&self) -> Process {
         let mut agent =
-            Process::start(&self.roadstead, &["agent", "--gateway", "127.0.0.1:0", "--json"]);
+            Process::start(&self.roadstead, &["agent", "--gateway", &self.gateway, "--json"]);
         agent.report();
         agent
     }
@@ -226,7 +229,7 @@ fn whoever_publishes_without_an_agent_is_the_agent() {
     let life = Life::start("embedded", "embedded");
     let (manifest, key) = (life.manifest(), life.publisher_key());
     let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
-    let own = ["--gateway", "127.0.0.1:0", "--json"];
+    let own = ["--gateway", &life.gateway, "--json"];
     let mut publisher = Process::start(&life.roadstead, &[&publish[..], &own].concat());
     let published = publisher.report();
     assert_eq!(published["is_agent"], true, "{published}");
@@ -352,7 +355,7 @@ fn an_agent_that_dies_while_somebody_publishes_is_replaced() {
     // An agent that has heard nothing yet, and a provider that says nothing.
     life.provider.take().unwrap().kill();
     let agent = life.agent();
-    let own = ["--gateway", "127.0.0.1:0", "--json"];
+    let own = ["--gateway", &life.gateway, "--json"];
     let mut publisher = Process::start(&life.roadstead, &[&publish[..], &own].concat());
     publisher.until("lives already");
     publisher.until("Waiting for the provider");
@@ -415,7 +418,7 @@ fn one_more_job_is_opened_once_even_if_the_agent_dies_meanwhile() {
     let (manifest, key) = (life.manifest(), life.publisher_key());
     let publish = ["publish", "-f", &manifest, "--key-file", &key, "--interval", "2s"];
     let first = succeed(&life.roadstead, &publish);
-    let another = ["--new", "--gateway", "127.0.0.1:0", "--json"];
+    let another = ["--new", "--gateway", &life.gateway, "--json"];
     let mut publisher = Process::start(&life.roadstead, &[&publish[..], &another].concat());
     publisher.until("is open");
     agent.kill();
