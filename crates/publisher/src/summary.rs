@@ -39,8 +39,7 @@ pub enum SummaryError {
     Read(#[from] ChainError),
 }
 
-/// Every job whose plan is in the journal, the newest plan last where the journal knows it so; of `only` alone where one
-/// is named.
+/// Every job whose plan is in the journal, or the one that is named.
 pub async fn job_summaries(
     ports: &AgentPorts,
     only: Option<JobId>,
